@@ -1,0 +1,33 @@
+"""Losses: on all pairs of a comparison, on tuples, and on learned class rows."""
+
+from tupelo.losses.classes import ArcFace, CosFace, NormalizedSoftmax, ProxyAnchor, ProxyNCA
+from tupelo.losses.pairs import (
+    AllTriplets,
+    BinomialDeviance,
+    Contrastive,
+    CosineContrastive,
+    LiftedStructure,
+    MultiSimilarity,
+    NPairs,
+    NTXent,
+)
+from tupelo.losses.tuples import Margin, NPair, Triplet
+
+__all__ = [
+    "AllTriplets",
+    "BinomialDeviance",
+    "Contrastive",
+    "CosineContrastive",
+    "LiftedStructure",
+    "MultiSimilarity",
+    "NPairs",
+    "NTXent",
+    "Margin",
+    "NPair",
+    "Triplet",
+    "ArcFace",
+    "CosFace",
+    "NormalizedSoftmax",
+    "ProxyAnchor",
+    "ProxyNCA",
+]

@@ -1,0 +1,337 @@
+"""Losses on all pairs of a comparison: `Comparison -> terms (b,)` whose mean is the loss.
+
+Memory is O(b c) for every one of them: positives are few and handled as a list, negatives as
+masked rows. All work on whatever the comparison holds: a batch, a memory, synthetic candidates.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from tupelo.comparison import Comparison
+from tupelo.errors import InputError
+from tupelo.losses.triplet_sums import triplet_sums
+from tupelo.types import PairLoss
+
+# stands for log(0) in masked rows: finite, so that a row without any entry has gradient 0, not NaN
+NOTHING = -1e30
+
+
+class Contrastive(PairLoss):
+    """Positives nearer than one margin, negatives farther than another.
+
+    The mean over active positive pairs of max(D - positive_margin, 0) plus the mean over active
+    negative pairs of max(negative_margin - D, 0), D Euclidean, or their squares. Source: Hadsell,
+    Chopra, LeCun, "Dimensionality Reduction by Learning an Invariant Mapping", CVPR 2006, who
+    square both (`squared=True`) and have no positive margin.
+
+    Args:
+        positive_margin: distance units, >= 0.
+        negative_margin: distance units, > positive_margin.
+        squared: square the two hinges.
+
+    Raises:
+        InputError: margins out of order or negative.
+    """
+
+    def __init__(
+        self,
+        positive_margin: float = 0.0,
+        negative_margin: float = 1.0,
+        *,
+        squared: bool = False,
+    ):
+        super().__init__()
+        if not 0 <= positive_margin < negative_margin:
+            raise InputError(
+                "contrastive loss needs 0 <= positive_margin < negative_margin, got "
+                f"{positive_margin} and {negative_margin}"
+            )
+        self.positive_margin = positive_margin
+        self.negative_margin = negative_margin
+        self.squared = squared
+
+    def forward(self, comparison: Comparison) -> Float[Tensor, " b"]:
+        """Terms of one comparison."""
+        rows, columns = comparison.positive.nonzero(as_tuple=True)
+        distance = comparison.distance
+        near = F.relu(distance[rows, columns] - self.positive_margin)
+        far = F.relu(self.negative_margin - distance)
+        far = torch.where(comparison.negative, far, 0.0)
+        active_near, active_far = (near > 0).sum(), (far > 0).sum()
+        if self.squared:
+            near, far = near.square(), far.square()
+        b = len(distance)
+        return _by_row(near, rows, b) * (b / active_near.clamp(min=1)) + far.sum(1) * (
+            b / active_far.clamp(min=1)
+        )
+
+
+class CosineContrastive(PairLoss):
+    """Cosine form of the contrastive loss, summed over pairs and divided by the anchors.
+
+    Terms: sum over positives of max(positive - s, 0) + sum over negatives of max(s - negative, 0).
+    Source: the form and thresholds that Fu et al., "Intra-class Adaptive Augmentation", IEEE TMM
+    2022, train with.
+
+    Args:
+        positive: cosine that positives should exceed.
+        negative: cosine that negatives should stay below.
+    """
+
+    def __init__(self, positive: float = 0.8, negative: float = 0.5):
+        super().__init__()
+        self.positive = positive
+        self.negative = negative
+
+    def forward(self, comparison: Comparison) -> Float[Tensor, " b"]:
+        """Terms of one comparison."""
+        similarity = comparison.similarity
+        rows, columns = comparison.positive.nonzero(as_tuple=True)
+        near = F.relu(self.positive - similarity[rows, columns])
+        far = torch.where(comparison.negative, F.relu(similarity - self.negative), 0.0)
+        return _by_row(near, rows, len(similarity)) + far.sum(1)
+
+
+class MultiSimilarity(PairLoss):
+    """Soft sums over mined positives and negatives.
+
+    1/alpha log(1 + sum_P exp(-alpha (s - base))) + 1/beta log(1 + sum_N exp(beta (s - base))),
+    averaged over all anchors. Mining keeps a negative if s + slack > the smallest positive
+    similarity and a positive if s - slack < the largest negative one; an anchor without one of
+    the two contributes 0. Source: Wang, Han, Huang, Dong, Scott, "Multi-Similarity Loss with
+    General Pair Weighting", CVPR 2019, eqs. 10-14, there with beta = 50.
+
+    Args:
+        alpha: weight of positives, > 0.
+        beta: weight of negatives, > 0; 40 as in the experiments that EPS and IAA build on.
+        base: similarity at the centre.
+        slack: mining slack; None switches mining off.
+        negative_reference: where positives were filtered (EPS): compare negatives with the
+            positives that are left ("kept"), or with all that the labels give ("all").
+
+    Raises:
+        InputError: alpha or beta not > 0, or an unknown `negative_reference`.
+    """
+
+    def __init__(
+        self,
+        alpha: float = 2.0,
+        beta: float = 40.0,
+        base: float = 0.5,
+        slack: float | None = 0.1,
+        *,
+        negative_reference: str = "kept",
+    ):
+        super().__init__()
+        if not (alpha > 0 and beta > 0):
+            raise InputError(f"alpha and beta must be > 0, got {alpha} and {beta}")
+        if negative_reference not in ("kept", "all"):
+            raise InputError(
+                f"negative_reference must be 'kept' or 'all', got {negative_reference!r}"
+            )
+        self.alpha, self.beta, self.base, self.slack = alpha, beta, base, slack
+        self.negative_reference = negative_reference
+
+    def forward(self, comparison: Comparison) -> Float[Tensor, " b"]:
+        """Terms of one comparison."""
+        similarity = comparison.similarity
+        positive, negative = self._mined(comparison)
+        up = _masked_logsumexp((self.base - similarity) * self.alpha, positive)
+        down = _masked_logsumexp((similarity - self.base) * self.beta, negative)
+        terms = F.softplus(up) / self.alpha + F.softplus(down) / self.beta
+        return torch.where(positive.any(1) & negative.any(1), terms, 0.0)
+
+    @torch.no_grad()
+    def _mined(self, comparison: Comparison) -> tuple[Tensor, Tensor]:
+        positive, negative = comparison.positive, comparison.negative
+        if self.slack is None:
+            return positive, negative
+        similarity = comparison.similarity.detach()
+        reference = positive if self.negative_reference == "kept" else comparison.labelled_positive
+        lowest = similarity.masked_fill(~reference, float("inf")).amin(1, keepdim=True)
+        highest = similarity.masked_fill(~negative, -float("inf")).amax(1, keepdim=True)
+        return (
+            positive & (similarity < highest + self.slack),
+            negative & (similarity > lowest - self.slack),
+        )
+
+
+class BinomialDeviance(PairLoss):
+    """Softplus of signed similarities, positives and negatives averaged apart.
+
+    mean_P log(1 + exp(-alpha (s - beta))) + mean_N log(1 + exp(alpha C (s - beta))). Source: Yi,
+    Lei, Li, "Deep Metric Learning for Practical Person Re-Identification", 2014, eq. 4; constants
+    of Ustinova, Lempitsky, NeurIPS 2016.
+
+    Args:
+        alpha: slope, > 0.
+        beta: similarity at the boundary.
+        negative_cost: the C above, > 0.
+
+    Raises:
+        InputError: alpha or negative_cost not > 0.
+    """
+
+    def __init__(self, alpha: float = 2.0, beta: float = 0.5, negative_cost: float = 25.0):
+        super().__init__()
+        if not (alpha > 0 and negative_cost > 0):
+            raise InputError(
+                f"alpha and negative_cost must be > 0, got {alpha} and {negative_cost}"
+            )
+        self.alpha, self.beta, self.negative_cost = alpha, beta, negative_cost
+
+    def forward(self, comparison: Comparison) -> Float[Tensor, " b"]:
+        """Terms of one comparison."""
+        similarity = comparison.similarity
+        b = len(similarity)
+        rows, columns = comparison.positive.nonzero(as_tuple=True)
+        near = F.softplus((self.beta - similarity[rows, columns]) * self.alpha)
+        far = F.softplus((similarity - self.beta) * (self.alpha * self.negative_cost))
+        far = torch.where(comparison.negative, far, 0.0).sum(1)
+        negatives = comparison.negative.sum().clamp(min=1)
+        return _by_row(near, rows, b) * (b / max(len(rows), 1)) + far * (b / negatives)
+
+
+class NTXent(PairLoss):
+    """Cross-entropy of each positive pair against all negatives of its anchor (InfoNCE).
+
+    The mean over positive pairs of -log( e^(s_ap/t) / (e^(s_ap/t) + sum_N e^(s_an/t)) ). Source:
+    Sohn, NeurIPS 2016; van den Oord, Li, Vinyals, 2018; name and temperature form of Chen,
+    Kornblith, Norouzi, Hinton, "SimCLR", ICML 2020, eq. 1. Other positives are not in the
+    denominator. Computed from one log-sum per row, never from pairs times pairs.
+
+    Args:
+        temperature: t, > 0.
+
+    Raises:
+        InputError: temperature not > 0.
+    """
+
+    def __init__(self, temperature: float = 0.07):
+        super().__init__()
+        if not temperature > 0:
+            raise InputError(f"temperature must be > 0, got {temperature}")
+        self.temperature = temperature
+
+    def forward(self, comparison: Comparison) -> Float[Tensor, " b"]:
+        """Terms of one comparison."""
+        logits = comparison.similarity / self.temperature
+        b = len(logits)
+        rows, columns = comparison.positive.nonzero(as_tuple=True)
+        against = _masked_logsumexp(logits, comparison.negative)
+        near = F.softplus(against[rows] - logits[rows, columns])
+        return _by_row(near, rows, b) * (b / max(len(rows), 1))
+
+
+class NPairs(PairLoss):
+    """Multi-class N-pair loss on all pairs: each anchor with one positive against its negatives.
+
+    log(1 + sum_N exp(s_an - s_ap)) + l2 |a|^2, averaged over anchors with a positive; the
+    similarity is the plain inner product of un-normalised embeddings. Source: Sohn, "Improved
+    Deep Metric Learning with Multi-class N-pair Loss Objective", NeurIPS 2016, eq. 6; with one
+    anchor and one positive a class it is that equation, with larger batches every further item
+    is a further negative. Where an anchor has several positives its term is their mean.
+
+    Args:
+        l2_weight: weight of the squared norm of the anchors, >= 0.
+
+    Raises:
+        InputError: negative `l2_weight`.
+    """
+
+    def __init__(self, l2_weight: float = 0.002):
+        super().__init__()
+        if l2_weight < 0:
+            raise InputError(f"l2_weight must be >= 0, got {l2_weight}")
+        self.l2_weight = l2_weight
+
+    def forward(self, comparison: Comparison) -> Float[Tensor, " b"]:
+        """Terms of one comparison."""
+        similarity = comparison.similarity
+        b = len(similarity)
+        rows, columns = comparison.positive.nonzero(as_tuple=True)
+        against = _masked_logsumexp(similarity, comparison.negative)
+        near = F.softplus(against[rows] - similarity[rows, columns])
+        per_anchor = comparison.positive.sum(1)
+        anchors = (per_anchor > 0).sum().clamp(min=1)
+        mean = _by_row(near, rows, b) / per_anchor.clamp(min=1) * (b / anchors)
+        return mean + self.l2_weight * comparison.anchors.square().sum(1).to(mean.dtype)
+
+
+class LiftedStructure(PairLoss):
+    """Each positive pair against the soft nearest negatives of both of its ends.
+
+    Mean over positive pairs of max(J, 0)^2 / 2 with J_ij = D_ij + log( sum_{k in N_i}
+    exp(margin - D_ik) + sum_{l in N_j} exp(margin - D_jl) ). Source: Oh Song, Xiang, Jegelka,
+    Savarese, "Deep Metric Learning via Lifted Structured Feature Embedding", CVPR 2016, eqs. 3-4.
+    The negatives of a candidate are looked for among the anchors, so in a batch both ends count
+    fully; with a memory a remembered candidate brings the anchors it is a negative of.
+
+    Args:
+        margin: distance units, > 0.
+
+    Raises:
+        InputError: margin not > 0.
+    """
+
+    def __init__(self, margin: float = 1.0):
+        super().__init__()
+        if not margin > 0:
+            raise InputError(f"margin must be > 0, got {margin}")
+        self.margin = margin
+
+    def forward(self, comparison: Comparison) -> Float[Tensor, " b"]:
+        """Terms of one comparison."""
+        distance = comparison.distance
+        b = len(distance)
+        rows, columns = comparison.positive.nonzero(as_tuple=True)
+        masked = (self.margin - distance).masked_fill(~comparison.negative, NOTHING)
+        of_anchor, of_candidate = masked.logsumexp(1), masked.logsumexp(0)
+        soft = torch.logaddexp(of_anchor[rows], of_candidate[columns]) + distance[rows, columns]
+        return _by_row(F.relu(soft).square() / 2, rows, b) * (b / max(len(rows), 1))
+
+
+class AllTriplets(PairLoss):
+    """The triplet hinge over every (anchor, positive, negative), averaged over the active ones.
+
+    max(D_ap - D_an + margin, 0). Source: Schroff et al., CVPR 2015; "batch all" of Hermans,
+    Beyer, Leibe, "In Defense of the Triplet Loss", 2017. Exact in O(b c log c) time and O(b c)
+    memory: no list of triplets is built.
+
+    Args:
+        margin: distance units, > 0.
+        average: over the "active" triplets (Hermans et al.) or over "all".
+
+    Raises:
+        InputError: margin not > 0 or an unknown `average`.
+    """
+
+    def __init__(self, margin: float = 0.2, *, average: str = "active"):
+        super().__init__()
+        if not margin > 0:
+            raise InputError(f"margin must be > 0, in distance units, got {margin}")
+        if average not in ("active", "all"):
+            raise InputError(f"average must be 'active' or 'all', got {average!r}")
+        self.margin = margin
+        self.average = average
+
+    def forward(self, comparison: Comparison) -> Float[Tensor, " b"]:
+        """Terms of one comparison."""
+        sums, active = triplet_sums(
+            comparison.distance, comparison.positive, comparison.negative, self.margin
+        )
+        if self.average == "active":
+            count = active.sum()
+        else:
+            count = (comparison.positive.sum(1) * comparison.negative.sum(1)).sum()
+        return sums * (len(sums) / count.clamp(min=1).to(sums.dtype))
+
+
+def _masked_logsumexp(x: Tensor, mask: Tensor) -> Tensor:
+    return x.masked_fill(~mask, NOTHING).logsumexp(1)
+
+
+def _by_row(values: Tensor, rows: Tensor, b: int) -> Tensor:
+    return values.new_zeros(b).index_add(0, rows, values)

@@ -1,0 +1,374 @@
+"""Objectives: a loss, who it is applied to, and what is remembered between steps.
+
+An objective is all that the training loop sees. Objectives wrap each other instead of inheriting:
+`Memory(OnPairs(...))`, `Sum(...)`, `PerLearner(...)`.
+"""
+
+import copy
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from tupelo.comparison import Comparison, encode_labels
+from tupelo.errors import InputError
+from tupelo.selection import Rule, Selector, one_positive
+from tupelo.types import (
+    ClassLoss,
+    Embedded,
+    LossValue,
+    Objective,
+    PairLoss,
+    Relation,
+    TupleLoss,
+)
+
+
+class ComparingObjective(Objective):
+    """An objective on a `Comparison`, so that whatever adds candidates can wrap it.
+
+    Args:
+        normalize: compare unit rows (`Embedded.z`) or the raw output.
+        relation: who belongs together, where it is not equality of labels; see `relate`.
+    """
+
+    def __init__(self, *, normalize: bool, relation: Relation | None):
+        super().__init__()
+        self.normalize = normalize
+        self.relation = relation
+
+    def rows(self, output: Embedded) -> Tensor:
+        """The rows that are compared, in float32 or wider."""
+        if self.normalize:
+            return output.z
+        return output.raw if output.raw.dtype == torch.float64 else output.raw.float()
+
+    def compare(self, output: Embedded, labels, items: Tensor | None = None) -> Comparison:
+        """Compare a batch with itself."""
+        return Comparison.within(self.rows(output), labels, items=items, relation=self.relation)
+
+    @abstractmethod
+    def on(self, comparison: Comparison, generator: torch.Generator | None = None) -> LossValue:
+        """The loss of one comparison."""
+
+    def forward(
+        self,
+        output: Embedded,
+        labels,
+        *,
+        items: Int[Tensor, " b"] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> LossValue:
+        """Compare the batch with itself and compute the loss."""
+        return self.on(self.compare(output, labels, items), generator)
+
+
+class OnPairs(ComparingObjective):
+    """A pair loss on all pairs of the batch.
+
+    Args:
+        loss: the pair loss.
+        positives: keep one positive per anchor, chosen by this rule; "easiest" is easy positive
+            sampling. None keeps all.
+        normalize: compare unit rows.
+        relation: see `relate`.
+
+    >>> from tupelo.losses import Contrastive
+    >>> objective = OnPairs(Contrastive())
+    >>> output = Embedded.of(torch.eye(4)[[0, 0, 1, 2]])
+    >>> objective(output, torch.tensor([0, 0, 1, 1])).total.item() > 0
+    True
+    """
+
+    def __init__(
+        self,
+        loss: PairLoss,
+        *,
+        positives: str | Rule | None = None,
+        normalize: bool = True,
+        relation: Relation | None = None,
+    ):
+        super().__init__(normalize=normalize, relation=relation)
+        self.loss = loss
+        self.positives = positives
+
+    def on(self, comparison: Comparison, generator: torch.Generator | None = None) -> LossValue:
+        """The loss of one comparison."""
+        if not comparison.positive.any():
+            raise InputError(
+                f"no anchor has a positive among {comparison.positive.shape[1]} candidates; draw "
+                "P x K batches with K >= 2"
+            )
+        if self.positives is not None:
+            comparison = one_positive(comparison, self.positives, generator)
+        terms = self.loss(comparison)
+        return _value(terms)
+
+
+class OnTuples(ComparingObjective):
+    """A tuple loss on the tuples of a selector.
+
+    Args:
+        selector: chooses who is compared, such as `PerAnchor(positive="easiest")`.
+        loss: the tuple loss.
+        normalize: compare unit rows.
+        relation: see `relate`.
+    """
+
+    def __init__(
+        self,
+        selector: Selector,
+        loss: TupleLoss,
+        *,
+        normalize: bool = True,
+        relation: Relation | None = None,
+    ):
+        super().__init__(normalize=normalize, relation=relation)
+        self.selector = selector
+        self.loss = loss
+
+    def on(self, comparison: Comparison, generator: torch.Generator | None = None) -> LossValue:
+        """The loss of one comparison."""
+        anchor, positive, negative = self.selector(comparison, generator)
+        labels = comparison.anchor_labels
+        terms = self.loss(
+            comparison.anchors.index_select(0, anchor),
+            comparison.candidates.index_select(0, positive),
+            comparison.candidates.index_select(0, negative.flatten()).unflatten(0, negative.shape),
+            labels[anchor] if isinstance(labels, Tensor) else None,
+        )
+        return _value(terms)
+
+
+class OnClasses(Objective):
+    """A loss between the items of the batch and learned class rows.
+
+    Args:
+        loss: the class loss.
+    """
+
+    def __init__(self, loss: ClassLoss):
+        super().__init__()
+        self.loss = loss
+
+    def forward(
+        self,
+        output: Embedded,
+        labels,
+        *,
+        items: Int[Tensor, " b"] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> LossValue:
+        """The loss of one batch."""
+        return _value(self.loss(output, torch.as_tensor(labels)))
+
+
+class Memory(Objective):
+    """Cross-batch memory: recent embeddings as further candidates.
+
+    Rows of the last steps are kept detached in a queue and compared with each new batch; the
+    same item is never its own positive, so pass `items`. Source: Wang, Zhang, Huang, Scott,
+    "Cross-Batch Memory for Embedding Learning", CVPR 2020. The queue is in the buffers, whole, so
+    a resumed run remembers what the interrupted one did.
+
+    Args:
+        objective: what is computed on batch and memory.
+        size: rows kept, >= 1.
+        dim: embedding width.
+        start_after: steps during which rows are only collected.
+        tags: number of tags where labels are boolean tag matrices, else 0.
+
+    Raises:
+        InputError: size < 1; when called: rows of another width, or labels that cannot be kept.
+    """
+
+    queue: Tensor
+    labels: Tensor
+    items: Tensor
+    seen: Tensor
+    steps: Tensor
+
+    def __init__(
+        self,
+        objective: ComparingObjective,
+        size: int,
+        dim: int,
+        *,
+        start_after: int = 0,
+        tags: int = 0,
+    ):
+        super().__init__()
+        if size < 1:
+            raise InputError(f"size must be >= 1 rows, got {size}")
+        self.objective = objective
+        self.size = size
+        self.start_after = start_after
+        self.register_buffer("queue", torch.zeros(size, dim))
+        empty = torch.zeros(size, tags, dtype=torch.bool) if tags else torch.zeros(size).long()
+        self.register_buffer("labels", empty)
+        self.register_buffer("items", torch.full((size,), -1))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def forward(
+        self,
+        output: Embedded,
+        labels,
+        *,
+        items: Int[Tensor, " b"] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> LossValue:
+        """The loss of one batch against itself and the memory; then the batch is remembered."""
+        (labels,) = encode_labels(labels)
+        rows = self.objective.rows(output)
+        if rows.shape[1] != self.queue.shape[1] or labels.ndim != self.labels.ndim:
+            raise InputError(
+                f"the memory keeps rows of width {self.queue.shape[1]} with "
+                f"{self.labels.ndim}-dimensional labels, got width {rows.shape[1]} and "
+                f"{labels.ndim}; set dim and tags to fit"
+            )
+        comparison = self.objective.compare(output, labels, items)
+        filled = min(int(self.seen), self.size)
+        if filled and int(self.steps) >= self.start_after:
+            memory = Comparison.between(
+                rows,
+                labels,
+                self.queue[:filled].to(rows.dtype),
+                self.labels[:filled],
+                items=items,
+                candidate_items=None if items is None else self.items[:filled],
+                relation=self.objective.relation,
+            )
+            comparison = comparison.with_candidates(
+                memory.candidates, memory.positive, memory.negative
+            )
+        value = self.objective.on(comparison, generator)
+        self._remember(rows.detach(), labels, items)
+        return value._replace(statistics={**value.statistics, "remembered": float(filled)})
+
+    @torch.no_grad()
+    def _remember(self, rows: Tensor, labels: Tensor, items: Tensor | None) -> None:
+        rows, labels = rows[-self.size :], labels[-self.size :]
+        at = (int(self.seen) + torch.arange(len(rows), device=rows.device)) % self.size
+        self.queue[at] = rows.to(self.queue.dtype)
+        self.labels[at] = labels.to(self.labels.device)
+        self.items[at] = -1 if items is None else items[-self.size :]
+        self.seen += len(rows)
+        self.steps += 1
+
+
+class Sum(Objective):
+    """A weighted sum of objectives on the same output.
+
+    Args:
+        objectives: by name; the names appear in the logged parts.
+        weights: by name; 1 where not given.
+
+    Raises:
+        InputError: no objective, or a weight for a name that does not exist.
+    """
+
+    def __init__(
+        self, objectives: Mapping[str, Objective], weights: Mapping[str, float] | None = None
+    ):
+        super().__init__()
+        weights = dict(weights or {})
+        if not objectives or set(weights) - set(objectives):
+            raise InputError(
+                "weights must name objectives that exist, got weights for "
+                f"{sorted(weights)} and objectives {sorted(objectives)}"
+            )
+        self.objectives = nn.ModuleDict(objectives)
+        self.weights = {name: float(weights.get(name, 1.0)) for name in objectives}
+
+    def forward(
+        self,
+        output,
+        labels,
+        *,
+        items: Int[Tensor, " b"] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> LossValue:
+        """The weighted sum of one batch."""
+        return _joined(
+            (name, self.weights[name], objective(output, labels, items=items, generator=generator))
+            for name, objective in self.objectives.items()
+        )
+
+    def begin_epoch(self, embed_train: Callable[[], Iterator[tuple[Embedded, Tensor]]]) -> None:
+        """Pass on to every objective."""
+        for objective in self.objectives.values():
+            objective.begin_epoch(embed_train)
+
+    def end_epoch(self) -> None:
+        """Pass on to every objective."""
+        for objective in self.objectives.values():
+            objective.end_epoch()
+
+
+class PerLearner(Objective):
+    """One copy of an objective for each of the m learners of an ensemble, averaged.
+
+    Args:
+        objective: copied m times, so learned state is not shared.
+        learners: m, >= 1.
+
+    Raises:
+        InputError: learners < 1; when called: the model returned another number of outputs.
+    """
+
+    def __init__(self, objective: Objective, learners: int):
+        super().__init__()
+        if learners < 1:
+            raise InputError(f"learners must be >= 1, got {learners}")
+        self.objectives = nn.ModuleList(copy.deepcopy(objective) for _ in range(learners))
+
+    def forward(
+        self,
+        output: tuple[Embedded, ...],
+        labels,
+        *,
+        items: Int[Tensor, " b"] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> LossValue:
+        """The mean over learners of one batch."""
+        m = len(self.objectives)
+        if isinstance(output, Embedded) or len(output) != m:
+            came = "one" if isinstance(output, Embedded) else len(output)
+            raise InputError(f"the model must return {m} embeddings, one per learner, got {came}")
+        return _joined(
+            (f"learner{i}", 1 / m, objective(one, labels, items=items, generator=generator))
+            for i, (objective, one) in enumerate(zip(self.objectives, output, strict=True))
+        )
+
+    def begin_epoch(self, embed_train: Callable[[], Iterator[tuple[Embedded, Tensor]]]) -> None:
+        """Pass on to every learner's objective."""
+        for objective in self.objectives:
+            objective.begin_epoch(embed_train)
+
+    def end_epoch(self) -> None:
+        """Pass on to every learner's objective."""
+        for objective in self.objectives:
+            objective.end_epoch()
+
+
+def _value(terms: Tensor) -> LossValue:
+    total = terms.mean()
+    return LossValue(total, {"loss": total.detach()}, {"active": _share(terms)})
+
+
+def _share(terms: Tensor) -> float:
+    return float((terms.detach() > 0).float().mean())
+
+
+def _joined(values) -> LossValue:
+    """Weighted sum of named loss values, with their parts and statistics under their names."""
+    total, parts, statistics = None, {}, {}
+    for name, weight, value in values:
+        weighted = weight * value.total
+        total = weighted if total is None else total + weighted
+        parts |= {f"{name}/{part}": weight * scalar for part, scalar in value.parts.items()}
+        statistics |= {f"{name}/{key}": number for key, number in value.statistics.items()}
+    return LossValue(total, parts, statistics)
