@@ -14,6 +14,7 @@ SORT_FROM_POSITIVES = 192
 @no_type_check
 @compiled(parallel=True, fastmath={"reassoc", "contract", "nsz"})
 def triplet_rows(distance, positive, negative, margin, sums, active, slope):
+    """Fill sums (b,), active (b,) and the slope of each row's sum by each distance (b, c)."""
     for i in prange(len(distance)):
         at_positive = np.flatnonzero(positive[i])
         at_negative = np.flatnonzero(negative[i])
