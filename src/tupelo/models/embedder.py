@@ -1,0 +1,288 @@
+"""Pictures to embeddings: a backbone, the normalisation of its input, and a head."""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from tupelo.errors import InputError
+from tupelo.models.backbones import ConvNet
+from tupelo.models.weights import load_weights, pretrained_source
+from tupelo.types import Embedded
+
+CONVNET = "convnet"
+CUSTOM = "custom"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """All that is needed to rebuild an embedder around its weights; saved beside them.
+
+    Attributes:
+        backbone: "convnet", a timm name, or "custom" for a module of the user.
+        features: width f of what the backbone returns.
+        dim: width d of the embedding.
+        channels: of the pictures.
+        size: side in pixels the model was made for; None where any will do.
+        mean: subtracted from pictures in [0, 1], one value a channel.
+        std: divides them afterwards.
+        bias: the head has one.
+        layer_norm: layer normalisation without learned scale before the head.
+        dropout: share of features dropped in training before the head.
+        freeze_batchnorm: batch normalisation keeps its running statistics in training.
+    """
+
+    backbone: str
+    features: int
+    dim: int
+    channels: int
+    size: int | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    bias: bool = True
+    layer_norm: bool = False
+    dropout: float = 0.0
+    freeze_batchnorm: bool = False
+
+    def __post_init__(self):
+        for name in ("features", "dim", "channels"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout must be in [0, 1), got {self.dropout}")
+        if len(self.mean) != self.channels or len(self.std) != self.channels:
+            raise InputError(
+                f"mean and std must have one value a channel ({self.channels}), got "
+                f"{len(self.mean)} and {len(self.std)}"
+            )
+        if min(self.std) <= 0:
+            raise InputError(f"std must be positive, got {self.std}")
+
+
+class Embedder(nn.Module):
+    """A backbone and a linear head; usually built by `embedder`.
+
+    The backbone runs in whatever precision the caller's autocast asks for; the head and the unit
+    rows are computed in the precision of the head's weights (float32).
+
+    Args:
+        backbone: module from pictures (b, c, h, w) to features (b, f).
+        architecture: what it is and how the head looks.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: nn.Module, architecture: Architecture):
+        super().__init__()
+        self.architecture = architecture
+        self.backbone = backbone
+        layers: list[nn.Module] = []
+        if architecture.layer_norm:
+            layers.append(nn.LayerNorm(architecture.features, elementwise_affine=False))
+        if architecture.dropout:
+            layers.append(nn.Dropout(architecture.dropout))
+        linear = nn.Linear(architecture.features, architecture.dim, bias=architecture.bias)
+        nn.init.kaiming_normal_(linear.weight, mode="fan_out", nonlinearity="linear")
+        if architecture.bias:
+            nn.init.zeros_(linear.bias)
+        self.head = nn.Sequential(*layers, linear)
+        # fixed by the architecture, so not part of the weights
+        for name in ("mean", "std"):
+            values = torch.tensor(getattr(architecture, name)).view(1, -1, 1, 1)
+            self.register_buffer(name, values, persistent=False)
+
+    @property
+    def dim(self) -> int:
+        """Width d of the embedding."""
+        return self.architecture.dim
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Embedded:
+        """Embed pictures with values in [0, 1].
+
+        Args:
+            images: (b, channels, h, w), floating.
+
+        Raises:
+            InputError: the number of channels is another than the model's.
+        """
+        if images.shape[1] != self.architecture.channels:
+            raise InputError(
+                f"this model takes pictures of {self.architecture.channels} channel(s), got "
+                f"{images.shape[1]} in a batch {tuple(images.shape)}; read the data set with "
+                f"channels={self.architecture.channels} or build the model with "
+                f"channels={images.shape[1]}"
+            )
+        return self.embed(self.backbone((images - self.mean) / self.std))
+
+    def embed(self, features: Float[Tensor, "b f"]) -> Embedded:
+        """The head alone: features of the backbone (b, f) to embeddings.
+
+        >>> model = embedder("convnet", dim=8)
+        >>> model.embed(torch.randn(3, model.architecture.features)).z.shape
+        torch.Size([3, 8])
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            features = features.to(self.head[-1].weight.dtype)
+            return Embedded.of(self.head(features), features)
+
+    def train(self, mode: bool = True) -> "Embedder":
+        """Switch to training; frozen batch normalisation stays as it is in evaluation."""
+        super().train(mode)
+        if mode and self.architecture.freeze_batchnorm:
+            for module in self.backbone.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+
+def embedder(
+    backbone: str | nn.Module = CONVNET,
+    *,
+    dim: int = 128,
+    pretrained: bool = False,
+    weights: str | Path | None = None,
+    channels: int = 3,
+    size: int | None = None,
+    features: int | None = None,
+    bias: bool = True,
+    layer_norm: bool = False,
+    dropout: float = 0.0,
+    freeze_batchnorm: bool | None = None,
+) -> Embedder:
+    """Build an embedder from the small ConvNet, any timm backbone, or a module of yours.
+
+    Args:
+        backbone: "convnet" (`ConvNet`), a timm name such as "resnet50" or
+            "vit_small_patch16_224.augreg_in21k", or a module from pictures (b, c, h, w) to
+            features (b, f). Pictures are normalised as the timm configuration of the backbone
+            says, or else to (x - 0.5) / 0.5.
+        dim: width d of the embedding.
+        pretrained: load the weights timm publishes for this backbone, from its cache or its hub.
+        weights: local file of weights for the backbone instead: safetensors, or a .pth or .bin
+            that holds nothing but tensors. A classifier in it is left out; first convolutions
+            are adapted to `channels` as timm does it.
+        channels: of the pictures; 1 grey, 3 colour.
+        size: side in pixels; needed by backbones of one fixed size (vision transformers) when
+            it differs from their own, otherwise only remembered.
+        features: width f of a module of yours; default its attribute `num_features`.
+        bias: the head has one.
+        layer_norm: layer normalisation without learned scale before the head.
+        dropout: share in [0, 1) of the features dropped in training.
+        freeze_batchnorm: batch normalisation keeps its running statistics in training (its scale
+            and shift are still learned), as is usual in fine-tuning for metric learning; default
+            yes with pretrained weights.
+
+    Raises:
+        InputError: the name is unknown (close matches are listed), the weights are not on this
+            machine and cannot be fetched, the file does not fit, `pretrained` and `weights` are
+            both given, `features` is missing for a module, or a number is out of its range.
+
+    >>> embedder("convnet", dim=32, channels=1)(torch.rand(2, 1, 28, 28)).z.shape
+    torch.Size([2, 32])
+    """
+    if pretrained and weights is not None:
+        raise InputError("give pretrained=True or weights=FILE, not both")
+    if channels < 1:
+        raise InputError(f"channels must be at least 1, got {channels}")
+    if isinstance(backbone, nn.Module):
+        name, module = CUSTOM, backbone
+    elif backbone == CONVNET:
+        name, module = CONVNET, ConvNet(channels=channels)
+    else:
+        name, module = backbone, _timm_backbone(backbone, channels, size, pretrained)
+    if pretrained and name in (CONVNET, CUSTOM):
+        raise InputError(
+            f"pretrained=True needs a timm backbone such as 'resnet50', got {name!r}; "
+            "give a file of weights with weights="
+        )
+    if weights is not None:
+        load_weights(module, Path(weights), channels=channels)
+    if features is None:
+        features = _feature_width(module)
+    config = getattr(module, "pretrained_cfg", None) or {}  # a dict on every timm model
+    frozen = pretrained or weights is not None if freeze_batchnorm is None else freeze_batchnorm
+    return Embedder(
+        module,
+        Architecture(
+            backbone=name,
+            features=features,
+            dim=dim,
+            channels=channels,
+            size=size,
+            mean=_per_channel(config.get("mean"), channels),
+            std=_per_channel(config.get("std"), channels),
+            bias=bias,
+            layer_norm=layer_norm,
+            dropout=dropout,
+            freeze_batchnorm=frozen,
+        ),
+    )
+
+
+def rebuild(architecture: Architecture, backbone: nn.Module | None = None) -> Embedder:
+    """An embedder with fresh weights of a known architecture.
+
+    Args:
+        architecture: of the embedder wanted.
+        backbone: the module, needed where the architecture says "custom".
+
+    Raises:
+        InputError: the backbone is a module of the user and none is given, or the other way.
+    """
+    if (backbone is not None) != (architecture.backbone == CUSTOM):
+        raise InputError(
+            f"backbone= must be given exactly for models around a module of your own; "
+            f"this one was built around {architecture.backbone!r}"
+        )
+    if backbone is None and architecture.backbone == CONVNET:
+        backbone = ConvNet(channels=architecture.channels)
+    elif backbone is None:
+        backbone = _timm_backbone(
+            architecture.backbone, architecture.channels, architecture.size, pretrained=False
+        )
+    return Embedder(backbone, architecture)
+
+
+def _timm_backbone(name: str, channels: int, size: int | None, pretrained: bool) -> nn.Module:
+    base, _, tag = name.partition(".")
+    known = timm.list_pretrained(f"{base}.*") if timm.is_model(base) and tag else timm.list_models()
+    if name not in known:
+        close = get_close_matches(name, [CONVNET, *known], n=5, cutoff=0.5)
+        raise InputError(
+            f"backbone must be 'convnet' or a timm model, got {name!r}"
+            + (f"; did you mean {', '.join(close)}?" if close else "; see timm.list_models()")
+        )
+    config = timm.get_pretrained_cfg(name)
+    fixed = config is not None and config.fixed_input_size
+    options: dict[str, Any] = {"img_size": size} if fixed and size is not None else {}
+    if pretrained:
+        options |= pretrained_source(name)
+    return timm.create_model(
+        name, pretrained=pretrained, num_classes=0, in_chans=channels, **options
+    )
+
+
+def _feature_width(module: nn.Module) -> int:
+    for attribute in ("head_hidden_size", "num_features"):
+        width = getattr(module, attribute, None)
+        if isinstance(width, int):
+            return width
+    raise InputError(
+        "features must be given for a backbone without an attribute num_features: the width f "
+        "of what it returns for a picture"
+    )
+
+
+def _per_channel(values: tuple[float, ...] | None, channels: int) -> tuple[float, ...]:
+    if values is None:
+        return (0.5,) * channels
+    if len(values) == channels:
+        return tuple(values)
+    return (sum(values) / len(values),) * channels
