@@ -132,14 +132,17 @@ class Comparison:
     @cached_property
     def similarity(self) -> Float[Tensor, "b c"]:
         """Inner products, (b, c); cosines for unit rows."""
-        with torch.autocast(self.anchors.device.type, enabled=False):
+        # a selection may ask first, without gradient; the loss that shares the result needs one
+        with torch.enable_grad(), torch.autocast(self.anchors.device.type, enabled=False):
             return _wide(self.anchors) @ _wide(self.candidates).T
 
     @cached_property
     def distance(self) -> Float[Tensor, "b c"]:
         """Euclidean distances sqrt(max(|a - c|^2, 0) + 1e-8), (b, c)."""
-        anchors, candidates = _wide(self.anchors), _wide(self.candidates)
-        return _Distance.apply(self.similarity, anchors.square().sum(1), candidates.square().sum(1))
+        with torch.enable_grad():
+            anchors, candidates = _wide(self.anchors), _wide(self.candidates)
+            squares = anchors.square().sum(1), candidates.square().sum(1)
+            return _Distance.apply(self.similarity, *squares)
 
     def with_positives(self, positive: Bool[Tensor, "b c"]) -> "Comparison":
         """The same comparison with other positives; what was computed is kept."""
