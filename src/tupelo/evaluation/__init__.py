@@ -1,0 +1,14 @@
+"""Measures of embeddings: pure functions on arrays, exact and independent of tile or thread."""
+
+from tupelo.evaluation.clustering import ClusteringReport, clustering
+from tupelo.evaluation.neighbours import Neighbours, nearest
+from tupelo.evaluation.retrieval import RetrievalReport, retrieval
+
+__all__ = [
+    "retrieval",
+    "RetrievalReport",
+    "nearest",
+    "Neighbours",
+    "clustering",
+    "ClusteringReport",
+]
