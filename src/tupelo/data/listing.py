@@ -1,0 +1,150 @@
+"""What a source names before any picture is read: files, labels, groups, a given split."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from tupelo.data.imageset import number_labels
+from tupelo.data.pictures import FilePictures, FolderFiles, Pictures, ZipFiles
+from tupelo.errors import DataError
+
+TRAIN, VALIDATION, TEST = 0, 1, 2
+PART_NAMES = {
+    "train": TRAIN, "training": TRAIN,
+    "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION, "dev": VALIDATION,
+    "test": TEST, "testing": TEST,
+}  # fmt: skip
+_LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+
+
+@dataclass(frozen=True)
+class BadItem:
+    """A picture left out, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Pictures with their labels, as a source states them.
+
+    Args:
+        pictures: reads them by row.
+        names: one a picture.
+        labels: class numbers int64 `(n,)`, or tags bool `(n, tags)`.
+        class_names: one a class, in the order of the numbers.
+        groups: int64 `(n,)`; pictures of one group stay on one side of a split; -1 for none.
+        given: int64 `(n,)`, 0 train, 1 validation, 2 test, as the source itself splits.
+        bad: entries found unusable while listing.
+    """
+
+    pictures: Pictures
+    names: Sequence[str]
+    labels: np.ndarray
+    class_names: Sequence[str]
+    groups: np.ndarray | None = None
+    given: np.ndarray | None = None
+    bad: Sequence[BadItem] = field(default_factory=tuple)
+
+
+def walk(root: Path) -> list[str]:
+    """Relative names of all files below `root`, sorted; links are followed, loops are not."""
+    names: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        status = os.stat(folder)  # noqa: PTH116
+        key = (status.st_dev, status.st_ino)
+        if key in seen:
+            subfolders.clear()
+            continue
+        seen.add(key)
+        place = Path(folder).relative_to(root)
+        names += [(place / file).as_posix() for file in files]
+    return sorted(names)
+
+
+def zip_names(files: ZipFiles) -> list[str]:
+    """Names of all members that are files, sorted."""
+    return sorted(info.filename for info in files.archive().infolist() if not info.is_dir())
+
+
+def visible(names: Sequence[str]) -> list[str]:
+    """Names without hidden files and what operating systems strew."""
+    return [name for name in names if not any(map(_is_litter, PurePosixPath(name).parts))]
+
+
+def list_tree(files: FolderFiles | ZipFiles, names: Sequence[str], where: str) -> Listing:
+    """Read class sub-folders, or train / validation / test folders that hold class sub-folders.
+
+    A single outer folder is stepped into. Files deeper than the class folder belong to it.
+
+    Raises:
+        DataError: no class folder holds a file.
+    """
+    parts = [PurePosixPath(name).parts for name in names]
+    depth = 0
+    while parts and min(map(len, parts)) > depth + 2 and len({part[depth] for part in parts}) == 1:
+        depth += 1
+    heads = {part[depth].lower() for part in parts if len(part) > depth + 1}
+    split = "train" in {_part_word(head) for head in heads} and heads <= PART_NAMES.keys()
+    if split:
+        split = all(len(part) > depth + 2 for part in parts if len(part) > depth + 1)
+    level = depth + 1 if split else depth
+    inside = [row for row, part in enumerate(parts) if len(part) > level + 1]
+    if not inside:
+        raise DataError(
+            f"{where} holds no class folders with pictures: expected one sub-folder a class, a CSV "
+            "or Parquet manifest given by its own path, or one of the known data sets; found "
+            f"{_sample(names)}"
+        )
+    stray = set(range(len(parts))) - set(inside)
+    bad = [
+        BadItem(names[row], "not in a class folder")
+        for row in sorted(stray)
+        if PurePosixPath(names[row]).suffix.lower() in _image_suffixes()
+    ]
+    labels, class_names = number_labels([parts[row][level] for row in inside])
+    given = None
+    if split:
+        given = np.array([PART_NAMES[parts[row][depth].lower()] for row in inside], dtype=np.int64)
+    chosen = [names[row] for row in inside]
+    return Listing(
+        FilePictures(files, chosen), chosen, labels, class_names, given=given, bad=tuple(bad)
+    )
+
+
+def class_counts(labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """Pictures of each class or tag, int64 `(n_classes,)`."""
+    if labels.ndim == 2:
+        return labels.sum(axis=0, dtype=np.int64)
+    return np.bincount(labels, minlength=n_classes).astype(np.int64)
+
+
+def count_kinds(bad: Sequence[BadItem]) -> str:
+    """The kinds of reasons with their counts, most frequent first."""
+    kinds = Counter(item.reason.split(":")[0] for item in bad)
+    return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+
+
+def _part_word(head: str) -> str:
+    return "train" if PART_NAMES.get(head) == TRAIN else head
+
+
+def _is_litter(part: str) -> bool:
+    return part.startswith(".") or part.lower() in _LITTER
+
+
+def _image_suffixes() -> Iterator[str] | set[str]:
+    return set(Image.registered_extensions())
+
+
+def _sample(names: Sequence[str]) -> str:
+    if not names:
+        return "no files"
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more files" if len(names) > 3 else "")
