@@ -1,0 +1,56 @@
+# Every target makes its own virtual environment when it is missing or out of date.
+#   make demo    train on handwritten digits, measure on digits never seen (about two minutes)
+#   make test    the default tests          make lint    style, types, layers
+#   make bench   speed against peers        make docs    the site, into site/
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench docs venv clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: $(VENV)/.dev
+	$(BIN)/tupelo demo --out runs/demo
+
+test: $(VENV)/.dev
+	$(BIN)/pytest -q
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+
+bench: $(VENV)/.peers
+	$(BIN)/python -m benchmarks.losses
+	$(BIN)/python -m benchmarks.retrieval
+	$(BIN)/python -m benchmarks.training
+
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict --quiet
+
+venv: $(VENV)/.dev
+
+clean:
+	rm -rf $(VENV) site dist
+
+# The stamps: one per set of extras, older than what they were installed from means install again.
+$(VENV)/.dev: EXTRAS = dev
+$(VENV)/.docs: EXTRAS = docs
+$(VENV)/.peers: EXTRAS = peers
+$(VENV)/.docs $(VENV)/.peers: $(VENV)/.dev
+
+$(VENV)/.dev $(VENV)/.docs $(VENV)/.peers: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Tupelo needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true)." >&2; \
+	  echo "Name another one: make PYTHON=python3.12 <target>" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
