@@ -1,10 +1,12 @@
 """Labelled pictures: reading, splitting, batches, augmentation."""
 
+from tupelo.data.augment import default_augmentation
 from tupelo.data.batches import ClassBalanced, NPair, Shuffled, Triplets
 from tupelo.data.images import ImageData, images
 from tupelo.data.imageset import Batch, ImageSet
 from tupelo.data.known import known
 from tupelo.data.listing import BadItem
+from tupelo.data.loader import loader
 
 __all__ = [
     "BadItem",
@@ -15,6 +17,8 @@ __all__ = [
     "NPair",
     "Shuffled",
     "Triplets",
+    "default_augmentation",
     "images",
     "known",
+    "loader",
 ]

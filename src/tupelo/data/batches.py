@@ -4,8 +4,6 @@ Every maker has `epoch(number)`, the list of index arrays of that epoch, a funct
 the number alone: a run resumes in the middle with `epoch(number)[step:]`.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from jaxtyping import Bool, Int64
 

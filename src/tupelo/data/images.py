@@ -14,12 +14,29 @@ from tupelo.data.compact import recognise
 from tupelo.data.decode import Frame, Resize
 from tupelo.data.imageset import ImageSet, renumber
 from tupelo.data.listing import (
-    TEST, TRAIN, VALIDATION, BadItem, Listing, count_kinds, list_tree, visible, walk, zip_names,
-)  # fmt: skip
+    TEST,
+    TRAIN,
+    VALIDATION,
+    BadItem,
+    Listing,
+    count_kinds,
+    list_tree,
+    visible,
+    walk,
+    zip_names,
+)
 from tupelo.data.manifests import TABLE_SUFFIXES, find_manifest, read_manifest
 from tupelo.data.pictures import (
-    FolderFiles, Held, OnDemand, Probe, Progress, ZipFiles, check, hold, probe_all,
-)  # fmt: skip
+    FolderFiles,
+    Held,
+    OnDemand,
+    Probe,
+    Progress,
+    ZipFiles,
+    check,
+    hold,
+    probe_all,
+)
 from tupelo.data.splits import Split, assign
 from tupelo.errors import DataError, InputError
 
