@@ -32,7 +32,7 @@ bench: $(VENV)/.peers
 	$(BIN)/python -m benchmarks.training
 
 docs: $(VENV)/.docs
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 venv: $(VENV)/.dev
 
@@ -51,6 +51,7 @@ $(VENV)/.dev $(VENV)/.docs $(VENV)/.peers: pyproject.toml constraints.txt | $(BI
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "Tupelo needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true)." >&2; \
+	  version=$$($(PYTHON) --version 2>/dev/null) || version="not there"; \
+	  echo "Tupelo needs Python 3.11 or newer; '$(PYTHON)' is $$version." >&2; \
 	  echo "Name another one: make PYTHON=python3.12 <target>" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
