@@ -56,7 +56,9 @@ class RandomResizedCrop:
         if not 0 < self.ratio[0] <= self.ratio[1]:
             raise InputError(f"ratio must be a range of positive numbers, got {self.ratio}")
 
-    def __call__(self, images: Images, generator: torch.Generator) -> Images:
+    def __call__(
+        self, images: Images, generator: torch.Generator
+    ) -> Float[Tensor, "b c height width"]:
         b, c, height, width = images.shape
         area, shape, across, down = torch.rand((4, b), generator=generator)
         area = height * width * _between(area, *self.scale)

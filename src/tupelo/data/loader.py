@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ _AHEAD = 2
 _SHARED_MEMORY = Path("/dev/shm")
 
 
+@runtime_checkable
 class BatchMaker(Protocol):
     """Gives the index arrays of an epoch, from its number alone."""
 
@@ -139,7 +140,7 @@ def _by_processes(steps: _Steps, start: int, workers: int) -> Iterator[Batch]:
         num_workers=min(workers, max(1, len(steps) - start)),
         collate_fn=_as_is,
         multiprocessing_context=context,
-        # No worker reads its base seed; without this, drawing it would advance the global generator.
+        # Workers are given a seed none of ours reads; drawing it must not move the global one.
         generator=torch.Generator().manual_seed(0),
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -98,14 +98,6 @@ class ZipFiles:
             raise BadPicture(f"damaged: {error}") from error
 
 
-class Pictures(Protocol):
-    """Pictures by row number."""
-
-    def __len__(self) -> int: ...
-    def probe(self, row: int) -> Probe: ...
-    def pixels(self, row: int, frame: Frame) -> UInt8[np.ndarray, "c h w"]: ...
-
-
 class FilePictures:
     """Pictures in files, each optionally cut to a box.
 
@@ -166,6 +158,9 @@ class ArrayPictures:
             return picture[None]
         mode = "L" if frame.channels == 1 else "RGB"
         return fit(Image.fromarray(picture).convert(mode), frame)
+
+
+Pictures = FilePictures | ArrayPictures
 
 
 class Held:
