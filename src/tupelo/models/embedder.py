@@ -82,7 +82,8 @@ class Embedder(nn.Module):
     def __init__(self, backbone: nn.Module, architecture: Architecture):
         super().__init__()
         self.architecture = architecture
-        self.backbone = backbone
+        # strides only: convolutions then run channels-last whatever the layout of their input
+        self.backbone = backbone.to(memory_format=torch.channels_last)
         layers: list[nn.Module] = []
         if architecture.layer_norm:
             layers.append(nn.LayerNorm(architecture.features, elementwise_affine=False))
