@@ -36,9 +36,8 @@ class Search:
         chosen = "float32" if precision == "auto" else precision
         self._right = right = approximate(gallery, chosen)
         self._left = left = right if queries is gallery else approximate(queries, chosen)
-        self._queries = _side(queries, query_item, left, left.scale * right.scale)
-        self.gallery = _side(gallery, gallery_item, right, right.scale)
-        self._unit = 1.0 if left.operand.dtype == torch.int8 else 1e-37
+        self._queries = _side(queries, query_item, left)
+        self.gallery = _side(gallery, gallery_item, right)
         self._worst_norm, self._worst_error = right.norm.max(), right.error.max()
         self._local = threading.local()
 
@@ -52,7 +51,7 @@ class Search:
         worst = self._worst(mine)
         for first, tile, keep, place in self._tiles(block):
             kernels.count_tile(
-                tile, first, self._left.relative, self._unit, worst, mine, self.gallery,
+                tile, first, self._left.relative, worst, mine, self.gallery,
                 wanted, ranks, keep, place,
             )  # fmt: skip
 
@@ -64,7 +63,7 @@ class Search:
         worst = self._worst(mine)
         for first, tile, keep, _ in self._tiles(block):
             kernels.keep_nearest(
-                tile, first, self._left.relative, self._unit, worst, mine, self.gallery,
+                tile, first, self._left.relative, worst, mine, self.gallery,
                 best, index, filled, keep,
             )  # fmt: skip
 
@@ -123,5 +122,5 @@ def over_blocks(n: int, work: Callable[[slice], None]) -> None:
         torch.set_num_threads(threads)  # also what threads started later will use
 
 
-def _side(rows: np.ndarray, item: np.ndarray, fast: Fast, scale: float) -> kernels.Side:
-    return kernels.Side(rows, item, fast.norm, fast.error, np.full(len(rows), scale))
+def _side(rows: np.ndarray, item: np.ndarray, fast: Fast) -> kernels.Side:
+    return kernels.Side(rows, item, fast.norm, fast.error, fast.scale)
