@@ -141,8 +141,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         raise InputError(
             f"weights must be a safetensors file or a torch file of tensors alone, but {path} "
-            f"cannot be read: {str(error).splitlines()[0]}; fetch it again, or save its "
-            "state_dict with safetensors"
+            f"cannot be read ({type(error).__name__}); fetch it again, or save its state_dict with "
+            "safetensors"
         ) from error
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):

@@ -1,0 +1,46 @@
+import pytest
+import torch
+
+from tupelo.errors import InputError
+from tupelo.models import ConvNet
+
+
+@pytest.mark.parametrize("size", [(28, 28), (33, 47), (96, 64), (8, 8)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_size_and_channels_give_features(size, channels):
+    net = ConvNet(channels=channels).eval()
+    features = net(torch.rand(2, channels, *size))
+    assert features.shape == (2, net.num_features)
+    assert torch.isfinite(features).all()
+
+
+def test_features_see_every_part_of_the_picture():
+    net = ConvNet(channels=1).eval()
+    images = torch.rand(1, 1, 28, 28, requires_grad=True)
+    net(images).sum().backward()
+    assert (images.grad != 0).all()
+
+
+def test_every_parameter_gets_a_gradient():
+    net = ConvNet(channels=3)
+    net(torch.rand(4, 3, 32, 32)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
+
+
+def test_channels_last_computes_the_same():
+    torch.manual_seed(0)
+    net = ConvNet(channels=3).eval()
+    images = torch.rand(2, 3, 32, 32)
+    expected = net(images)
+    last = net.to(memory_format=torch.channels_last)(
+        images.contiguous(memory_format=torch.channels_last)
+    )
+    torch.testing.assert_close(last, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options", [{"channels": 0}, {"widths": (32,)}, {"widths": (32, 0)}], ids=str
+)
+def test_useless_shapes_are_refused(options):
+    with pytest.raises(InputError, match="channels >= 1 and at least 2 widths >= 1"):
+        ConvNet(**options)
