@@ -3,14 +3,16 @@
 from tupelo.data.augment import default_augmentation
 from tupelo.data.batches import ClassBalanced, NPair, Shuffled, Triplets
 from tupelo.data.images import ImageData, images
-from tupelo.data.imageset import Batch, ImageSet
+from tupelo.data.imageset import Augment, Batch, ImageSet
 from tupelo.data.known import known
 from tupelo.data.listing import BadItem
-from tupelo.data.loader import loader
+from tupelo.data.loader import BatchMaker, loader
 
 __all__ = [
+    "Augment",
     "BadItem",
     "Batch",
+    "BatchMaker",
     "ClassBalanced",
     "ImageData",
     "ImageSet",

@@ -77,10 +77,10 @@ def images(
     size: int | tuple[int, int] | None = None,
     channels: Literal["auto", 1, 3] = "auto",
     resize: Resize = "crop",
-    validation: float = 0.15,
-    test: float = 0.15,
+    validation: float | int = 0.15,
+    test: float | int = 0.15,
     seed: int = 0,
-    allow_bad: float = 0.01,
+    allow_bad: float | int = 0.01,
     bad_items: str | Path | None = None,
     columns: Mapping[str, str] | None = None,
     labels: str = "class",
@@ -278,7 +278,7 @@ def _too_many(
     source: str | Path,
     bad: list[BadItem],
     n_listed: int,
-    allow_bad: float,
+    allow_bad: float | int,
     bad_items: str | Path | None,
 ) -> str:
     shown = "; ".join(f"{item.path} ({item.reason})" for item in bad[:3])

@@ -29,8 +29,8 @@ def known(
     size: int | tuple[int, int] | None = None,
     channels: Literal["auto", 1, 3] = "auto",
     labels: str = "class",
-    validation: float = 0.15,
-    test: float = 0.15,
+    validation: float | int = 0.15,
+    test: float | int = 0.15,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> ImageData:

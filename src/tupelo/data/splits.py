@@ -14,7 +14,7 @@ _WORDS = ("train", "validation", "test")
 
 
 def assign(
-    listing: Listing, *, split: Split, validation: float, test: float, seed: int
+    listing: Listing, *, split: Split, validation: float | int, test: float | int, seed: int
 ) -> np.ndarray:
     """The part of each picture, int64 `(n,)`: 0 train, 1 validation, 2 test.
 
@@ -60,7 +60,7 @@ def assign(
 
 
 def _by_classes(
-    listing: Listing, validation: float, test: float, rng: np.random.Generator
+    listing: Listing, validation: float | int, test: float | int, rng: np.random.Generator
 ) -> np.ndarray:
     parts = np.full(len(listing.names), TRAIN, dtype=np.int64)
     if listing.given is not None and not _shares_classes(listing, listing.given):
@@ -70,7 +70,7 @@ def _by_classes(
     return _take_classes(listing, parts, VALIDATION, validation, rng)
 
 
-def _as_given(listing: Listing, validation: float, rng: np.random.Generator) -> np.ndarray:
+def _as_given(listing: Listing, validation: float | int, rng: np.random.Generator) -> np.ndarray:
     if listing.given is None:
         raise DataError(
             'split="given" needs a source that splits itself: train / test folders or a split '
@@ -87,7 +87,7 @@ def _as_given(listing: Listing, validation: float, rng: np.random.Generator) -> 
 def _by_names(
     listing: Listing,
     split: Mapping[str, Iterable[str]],
-    validation: float,
+    validation: float | int,
     rng: np.random.Generator,
 ) -> np.ndarray:
     known = {name: number for number, name in enumerate(listing.class_names)}
@@ -114,7 +114,7 @@ def _by_names(
 
 
 def _take_classes(
-    listing: Listing, parts: np.ndarray, part: int, share: float, rng: np.random.Generator
+    listing: Listing, parts: np.ndarray, part: int, share: float | int, rng: np.random.Generator
 ) -> np.ndarray:
     """Move a share of the training classes to `part`; classes tied by a group move together."""
     if share == 0:
@@ -123,18 +123,25 @@ def _take_classes(
     tied = _tied_classes(listing, rows)
     present = np.flatnonzero(class_counts(listing.labels[rows], len(listing.class_names)))
     bundles = [present[tied[present] == bundle] for bundle in np.unique(tied[present])]
-    # At least two: neither side can be judged on a single class.
-    wanted = max(2, round(share * len(present)))
-    moved: list[int] = []
-    for place in rng.permutation(len(bundles)):
-        bundle = bundles[place]
-        if len(moved) < wanted and len(moved) + len(bundle) <= max(wanted, len(present) - 2):
-            moved += bundle.tolist()
-    if len(moved) < 2 and len(bundles) == 1:
+    if len(bundles) == 1 < len(present):
         raise DataError(
             "groups or shared tags tie all classes together, so that no class can be set apart; "
             'use split="items"'
         )
+    if len(present) < 4:
+        raise DataError(
+            f"{len(present)} classes are left for the {_WORDS[part]} part and for training, which "
+            'need 2 each; add classes, use split="items", which shares the classes, or do without '
+            f"that part by {_WORDS[part]}=0"
+        )
+    wanted = max(2, round(share * len(present)))
+    moved: list[int] = []
+    shuffled = [bundles[place] for place in rng.permutation(len(bundles))]
+    for bundle in shuffled:
+        if len(moved) + len(bundle) <= wanted:
+            moved += bundle.tolist()
+    if len(moved) < 2:  # every bundle is larger than the share: the smallest comes nearest
+        moved = min(shuffled, key=len).tolist()
     chosen = np.zeros(len(listing.class_names), dtype=np.bool_)
     chosen[moved] = True
     labels = listing.labels[rows]
@@ -164,7 +171,7 @@ def _tied_classes(listing: Listing, rows: np.ndarray) -> np.ndarray:
 
 
 def _take_items(
-    listing: Listing, parts: np.ndarray, shares: Mapping[int, float], rng: np.random.Generator
+    listing: Listing, parts: np.ndarray, shares: Mapping[int, float | int], rng: np.random.Generator
 ) -> np.ndarray:
     """Move a share of each class's training items to each part, whole groups at a time."""
     parts = parts.copy()
@@ -210,11 +217,13 @@ def _check(listing: Listing, parts: np.ndarray, split: Split) -> None:
             continue
         counts = class_counts(listing.labels[chosen], len(listing.class_names))
         if (counts >= 2).sum() < 2:
-            advice = (
-                'set the shares validation and test lower, or use split="classes"'
-                if split == "items"
-                else 'use split="items", which shares the classes, or add classes'
-            )
+            if part == TRAIN:
+                advice = "set the shares validation and test lower, or add classes or pictures"
+            else:
+                advice = (
+                    f"give it more with {word}=, do without it by {word}=0, or split the other "
+                    'way: "classes" keeps classes whole, "items" shares them'
+                )
             raise DataError(
                 f"the {word} part must hold at least 2 classes with 2 pictures, it holds "
                 f"{_show(listing.class_names, counts)}; of {len(listing.class_names)} classes in "

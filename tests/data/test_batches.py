@@ -1,0 +1,164 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tupelo.data.batches import ClassBalanced, NPair, Shuffled, Triplets
+from tupelo.errors import InputError
+
+
+def labels_of(counts):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    return np.random.default_rng(0).permutation(labels)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 40), min_size=2, max_size=25),
+    classes=st.integers(1, 6),
+    per_class=st.integers(2, 6),
+    epoch=st.integers(0, 5),
+)
+def test_class_balanced_properties(counts, classes, per_class, epoch):
+    labels = labels_of(counts)
+    size = classes * per_class
+    possible = (
+        classes <= len(counts)
+        and max(counts) >= 2
+        and sum(min(count, per_class) for count in counts) >= size
+    )
+    if not possible:
+        with pytest.raises(InputError, match=r"classes|class has 2 items"):
+            ClassBalanced(labels, classes=classes, per_class=per_class)
+        return
+    batches = ClassBalanced(labels, classes=classes, per_class=per_class).epoch(epoch)
+    assert set(np.concatenate(batches).tolist()) == set(range(len(labels)))
+    for batch in batches:
+        assert len(batch) == size == len(set(batch.tolist()))
+        runs = labels[batch][np.flatnonzero(np.diff(labels[batch], prepend=-1))]
+        assert len(runs) == len(set(runs.tolist())), "items of a class stand together"
+        for label in runs[:-1]:  # only the last may be cut
+            assert (labels[batch] == label).sum() == min(per_class, counts[label])
+
+
+@pytest.mark.parametrize("counts", [[8] * 10, [9, 8, 13, 21, 8], [500, 20, 20, 8, 8], [4] * 4])
+def test_full_classes_give_exactly_p_x_k_in_as_few_batches_as_possible(counts):
+    batches = ClassBalanced(labels_of(counts), classes=4, per_class=4).epoch(0)
+    labels = labels_of(counts)
+    for batch in batches:
+        assert np.unique(labels[batch], return_counts=True)[1].tolist() == [4, 4, 4, 4]
+    draws = [-(-count // 4) for count in counts]
+    assert len(batches) == max(*draws, -(-sum(draws) // 4))
+
+
+def test_uneven_classes_are_levelled():
+    counts = [400, 40, 40, 40, 40]
+    labels = labels_of(counts)
+    batches = ClassBalanced(labels, classes=2, per_class=4).epoch(0)
+    drawn = np.bincount(np.concatenate([labels[batch[::4]] for batch in batches]))
+    assert drawn.tolist() == [100, 25, 25, 25, 25]
+    seen = np.bincount(np.concatenate(batches), minlength=len(labels))
+    for label in range(1, 5):
+        times = seen[labels == label]
+        assert times.max() - times.min() <= 1, "the items of a class are drawn equally often"
+
+
+def test_partners_are_mixed():
+    labels = labels_of([16] * 30)
+    batches = ClassBalanced(labels, classes=3, per_class=4).epoch(0)
+    partners = {frozenset(labels[batch].tolist()) for batch in batches}
+    assert len(partners) > 0.8 * len(batches)
+
+
+def test_determined_by_seed_and_epoch_alone():
+    labels = labels_of([7, 5, 30, 2, 9, 11])
+    first = ClassBalanced(labels, classes=3, per_class=4, seed=3)
+    again = ClassBalanced(labels, classes=3, per_class=4, seed=3)
+    first.epoch(0)
+    for one, two in zip(first.epoch(2), again.epoch(2), strict=True):
+        assert np.array_equal(one, two)
+    other = ClassBalanced(labels, classes=3, per_class=4, seed=4)
+    assert not np.array_equal(first.epoch(2)[0], other.epoch(2)[0])
+    assert not np.array_equal(first.epoch(2)[0], first.epoch(3)[0])
+
+
+def test_tags():
+    rng = np.random.default_rng(1)
+    tags = rng.random((200, 12)) < 0.2
+    tags[:3] = False
+    maker = ClassBalanced(tags, classes=4, per_class=4)
+    batches = maker.epoch(1)
+    assert set(np.concatenate(batches).tolist()) == set(range(200))
+    for batch in batches:
+        assert len(set(batch.tolist())) == 16
+        shared = tags[batch].astype(int) @ tags[batch].T.astype(int)
+        np.fill_diagonal(shared, 0)
+        assert (shared.sum(axis=1) > 0).sum() >= 10
+    assert not np.array_equal(batches[0], maker.epoch(2)[0])
+
+
+@pytest.mark.parametrize(
+    ("counts", "classes", "per_class", "message"),
+    [
+        ([5, 5], 2, 1, "per_class must be at least 2, so that every item has a positive, got 1"),
+        ([5, 5], 0, 2, "classes must be at least 1, got 0"),
+        ([5, 5], 3, 2, "classes=3 a batch, but the labels hold 2 classes; ask for at most 2"),
+        ([1, 1, 1], 2, 2, "no class has 2 items.*3 classes of 1 item; check that labels"),
+        ([2, 2, 1], 3, 4, "has 12 rows, but 3 classes with 1 to 2 items offer only 5 at 4"),
+    ],
+)
+def test_class_balanced_refuses(counts, classes, per_class, message):
+    with pytest.raises(InputError, match=message):
+        ClassBalanced(labels_of(counts), classes=classes, per_class=per_class)
+
+
+@pytest.mark.slow
+def test_an_epoch_of_60_000_items_takes_about_a_second():
+    import time
+
+    labels = np.random.default_rng(0).integers(0, 11_318, 60_000)
+    maker = ClassBalanced(np.unique(labels, return_inverse=True)[1], classes=28, per_class=4)
+    start = time.thread_time()
+    maker.epoch(0)
+    assert time.thread_time() - start < 3  # generous: type checks and a busy machine
+
+
+def test_shuffled_covers_each_once():
+    batches = Shuffled(23, 8, seed=1).epoch(4)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(23))
+    assert [len(batch) for batch in batches] == [8, 8, 7]
+
+
+def test_shuffled_refuses():
+    with pytest.raises(InputError, match="n and batch_size must be at least 1, got 0 and 4"):
+        Shuffled(0, 4)
+
+
+def test_npair_order_and_coverage():
+    labels = labels_of([5, 6, 7, 8])
+    batches = NPair(labels, 3).epoch(0)
+    for batch in batches:
+        anchors, positives = labels[batch[:3]], labels[batch[3:]]
+        assert np.array_equal(anchors, positives)
+        assert len(set(anchors.tolist())) == 3
+        assert len(set(batch.tolist())) == 6
+    assert set(np.concatenate(batches).tolist()) == set(range(len(labels)))
+
+
+def test_triplets_order_and_coverage():
+    labels = labels_of([5, 6, 7, 8, 3])
+    batches = Triplets(labels, 2).epoch(0)
+    for batch in batches:
+        anchor, positive, negative = labels[batch].reshape(3, 2)
+        assert np.array_equal(anchor, positive)
+        assert len({*anchor.tolist(), *negative.tolist()}) == 4
+        assert len(set(batch.tolist())) == 6
+    assert set(np.concatenate(batches).tolist()) == set(range(len(labels)))
+
+
+@pytest.mark.parametrize("maker", [NPair, Triplets])
+def test_tuple_makers_refuse(maker):
+    with pytest.raises(InputError, match="every class must have 2 items, but 1 have 1, first"):
+        maker(labels_of([2, 1, 4]), 1)
+    with pytest.raises(InputError, match="but the labels hold 2 classes"):
+        maker(labels_of([4, 4]), 3)
