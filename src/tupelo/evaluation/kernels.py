@@ -320,6 +320,7 @@ def summarise(ranks, ks, first_rank, hits, r_precision, average_precision):
         within = 0
         total = 0.0
         first_rank[i] = 0
+        hits[i] = 0
         for j in range(ranks.alive[i]):
             better += ranks.beaten[base + j]
             rank = j + 1 + better

@@ -57,18 +57,19 @@ def nearest(
     if gallery is not None:
         others = products.float32_rows(gallery, "gallery", normalize=normalize)
     products.check_widths(rows, others)
+    products.check_precision(precision, rows.shape[1])
     available = len(others) - exclude_self
     if not 1 <= k <= available:
         raise InputError(f"k must be from 1 to the number of candidates {available}; got {k}")
-    own = np.arange(len(rows)) if exclude_self else np.full(len(rows), -1)
     from tupelo.evaluation import tiles  # compiled code: loaded when first needed
 
-    search = tiles.Search(rows, others, own, np.arange(len(others)), precision)
+    own = np.arange(len(rows)) if exclude_self else np.full(len(rows), -1)
     best, index = np.empty((len(rows), k)), np.empty((len(rows), k), np.int64)
 
-    def work(block: slice) -> None:
+    def work(search: tiles.Search, block: slice) -> None:
         filled = np.zeros(len(best[block]), np.int64)
         search.keep_nearest(block, best[block], index[block], filled)
 
-    tiles.over_blocks(len(rows), work)
+    search = tiles.prepare(rows, others, own, np.arange(len(others)), precision, work)
+    tiles.over_blocks(len(rows), lambda block: work(search, block))
     return Neighbours(index, best)

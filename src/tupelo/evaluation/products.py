@@ -34,6 +34,7 @@ Precision = Literal["auto", "float32", "bfloat16", "int8"]
 Array = np.ndarray | Tensor
 
 LARGEST_NORM = 1e18  # products of two rows stay finite in float32
+LARGEST_INT8_WIDTH = 100_000  # 127 * 127 * width fits 32 bits
 
 
 def float32_rows(rows: Array, name: str, *, normalize: bool) -> Float32[np.ndarray, "n d"]:
@@ -179,9 +180,19 @@ def _residual(rows: np.ndarray, operand: Tensor, scale: np.ndarray) -> np.ndarra
     return residual * (1 + 1e-9)
 
 
+def usable_precisions(width: int) -> list[str]:
+    """The fast products of this machine, for rows of a width."""
+    names = ["float32"]
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        names.append("bfloat16")
+    if width <= LARGEST_INT8_WIDTH and int8_product_is_exact():
+        names.append("int8")
+    return names
+
+
 @functools.cache
 def int8_product_is_exact() -> bool:
-    """Whether this PyTorch and processor multiply int8 matrices without saturating."""
+    """Whether this PyTorch and processor multiply int8 matrices, and without saturating."""
     extremes = torch.full((64, 256), 127, dtype=torch.int8)
     extremes[::2] = -127
     try:
@@ -191,17 +202,14 @@ def int8_product_is_exact() -> bool:
     return torch.equal(product.double(), extremes.double() @ extremes.double().T)
 
 
-def candidates(width: int) -> list[str]:
-    """Precisions that this machine can multiply in, surest first."""
-    usable = ["float32"]
-    if "bfloat16" in _native():
-        usable.append("bfloat16")
-    if width < 100_000 and int8_product_is_exact():  # 127 * 127 * width fits 32 bits
-        usable.append("int8")
-    return usable
+def check_precision(precision: Precision, width: int) -> None:
+    """Refuse an int8 product that would not be exact.
 
-
-@functools.cache
-def _native() -> frozenset[str]:
-    supported = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return frozenset({"bfloat16"} if supported else ())
+    Raises:
+        InputError: int8 on a machine, or for a width, that cannot.
+    """
+    if precision == "int8" and (width > LARGEST_INT8_WIDTH or not int8_product_is_exact()):
+        raise InputError(
+            f"precision int8 needs an exact int8 product and a width up to {LARGEST_INT8_WIDTH}; "
+            f"got width {width}; use precision='auto'"
+        )

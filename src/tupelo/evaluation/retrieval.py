@@ -125,7 +125,7 @@ def retrieval(
         gallery_items: identities `(g,)` of the gallery; needed with `query_items` and a gallery.
         normalize: compare unit rows (cosine); `False` compares plain dot products.
         precision: of the fast product: what its error bound leaves open is scored again. `auto`
-            tries what the processor has on the first block and takes the fastest.
+            times what the processor has on some queries and takes the fastest.
         include_unmatched: count queries without a relevant item as failures of recall@K and
             precision@K instead of leaving them out.
 
@@ -150,6 +150,7 @@ def retrieval(
     if others is None:
         others = products.float32_rows(gallery, "gallery", normalize=normalize)
     products.check_widths(rows, others)
+    products.check_precision(precision, rows.shape[1])
     lists = _relevance(
         query_labels, query_labels if leave_one_out else gallery_labels, relation, pairs,
         len(rows), len(others),
@@ -189,7 +190,6 @@ def _count(
 ) -> _PerQuery:
     from tupelo.evaluation import kernels, tiles  # compiled code: loaded when first needed
 
-    search = tiles.Search(rows, others, query_item, gallery_item, precision)
     candidates = _candidates(query_item, gallery_item)
     q = len(rows)
     result = _PerQuery(
@@ -197,12 +197,12 @@ def _count(
         np.zeros(q), np.zeros(q),
     )  # fmt: skip
 
-    def work(block: slice) -> None:
+    def work(search: tiles.Search, block: slice) -> None:
         start, stop, members = lists(block)
         n = block.stop - block.start
         if n > 16 and (stop - start).sum() > THRESHOLDS_AT_ONCE:
-            work(slice(block.start, block.start + n // 2))
-            work(slice(block.start + n // 2, block.stop))
+            work(search, slice(block.start, block.start + n // 2))
+            work(search, slice(block.start + n // 2, block.stop))
             return
         wanted = kernels.Wanted(start, stop, members)
         ranks = _empty_ranks(stop - start)
@@ -218,7 +218,8 @@ def _count(
             result.r_precision[block], result.average_precision[block],
         )  # fmt: skip
 
-    tiles.over_blocks(q, work)
+    search = tiles.prepare(rows, others, query_item, gallery_item, precision, work)
+    tiles.over_blocks(q, lambda block: work(search, block))
     return result
 
 

@@ -1,17 +1,24 @@
 """One pass over tiles of the similarity product, on several threads, in reused buffers."""
 
+import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 
 from tupelo.evaluation import kernels
-from tupelo.evaluation.products import Fast, Precision, approximate
+from tupelo.evaluation.products import Fast, Precision, approximate, usable_precisions
+
+_log = logging.getLogger(__name__)
 
 QUERY_ROWS = 256  # a tile of float32 products is 1 MB and stays in the cache of a core
 GALLERY_ROWS = 1024
+SAMPLE_ROWS = 128
+WORTH_TRYING = 2**24  # pairs; less is done before a trial would be
 
 
 class Search:
@@ -22,7 +29,7 @@ class Search:
         gallery: `(g, d)` float32; the same array as `queries` is prepared once.
         query_item: `(q,)` identities.
         gallery_item: `(g,)` identities; a query is not compared with an item of its own identity.
-        precision: of the fast product.
+        precision: of the fast product: `float32`, `bfloat16` or `int8`.
     """
 
     def __init__(
@@ -31,11 +38,10 @@ class Search:
         gallery: np.ndarray,
         query_item: np.ndarray,
         gallery_item: np.ndarray,
-        precision: Precision,
+        precision: str,
     ):
-        chosen = "float32" if precision == "auto" else precision
-        self._right = right = approximate(gallery, chosen)
-        self._left = left = right if queries is gallery else approximate(queries, chosen)
+        self._right = right = approximate(gallery, precision)
+        self._left = left = right if queries is gallery else approximate(queries, precision)
         self._queries = _side(queries, query_item, left)
         self.gallery = _side(gallery, gallery_item, right)
         self._worst_norm, self._worst_error = right.norm.max(), right.error.max()
@@ -103,21 +109,66 @@ class _Buffers:
         return out.numpy()
 
 
+def prepare(
+    queries: np.ndarray,
+    gallery: np.ndarray,
+    query_item: np.ndarray,
+    gallery_item: np.ndarray,
+    precision: Precision,
+    work: Callable[[Search, slice], None],
+) -> Search:
+    """Build the search; for `auto`, with the precision that does a sample of the work fastest.
+
+    Which one that is depends on the processor and on the data: a coarser product is faster, but
+    leaves more pairs to be scored again. The result is the same.
+    """
+
+    def build(name: str) -> Search:
+        return Search(queries, gallery, query_item, gallery_item, name)
+
+    if precision != "auto":
+        return build(precision)
+    if len(queries) * len(gallery) < WORTH_TRYING:
+        return build("float32")
+    searches = {name: build(name) for name in usable_precisions(queries.shape[1])}
+    seconds = {name: _seconds(search, work) for name, search in searches.items()}
+    chosen = min(seconds, key=seconds.__getitem__)
+    _log.debug("fast product in %s: seconds for a sample of queries: %s", chosen, seconds)
+    return searches[chosen]
+
+
+def _seconds(search: Search, work: Callable[[Search, slice], None]) -> float:
+    def timed() -> float:
+        work(search, slice(0, 1))  # compiles, and warms up what is lazy
+        start = time.thread_time()
+        work(search, slice(0, SAMPLE_ROWS))
+        return time.thread_time() - start
+
+    with _workers(1) as pool:
+        return pool.submit(timed).result()
+
+
 def over_blocks(n: int, work: Callable[[slice], None]) -> None:
     """Run `work` on blocks of query rows, on as many threads as PyTorch uses.
 
     Each thread multiplies and counts its own blocks: there is nothing to wait for in between.
     """
     blocks = [slice(first, min(first + QUERY_ROWS, n)) for first in range(0, n, QUERY_ROWS)]
-    threads = torch.get_num_threads()
-    if threads == 1 or len(blocks) == 1:
-        for block in blocks:
-            work(block)
+    if len(blocks) == 1:
+        work(blocks[0])
         return
+    with _workers(min(len(blocks), torch.get_num_threads())) as pool:
+        for _ in pool.map(work, blocks):
+            pass
+
+
+@contextmanager
+def _workers(n: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads in which PyTorch computes on one thread each; its setting here stays."""
+    threads = torch.get_num_threads()
     try:
-        with ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1)) as pool:
-            for _ in pool.map(work, blocks):
-                pass
+        with ThreadPoolExecutor(n, initializer=lambda: torch.set_num_threads(1)) as pool:
+            yield pool
     finally:
         torch.set_num_threads(threads)  # also what threads started later will use
 
