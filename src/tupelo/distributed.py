@@ -35,7 +35,7 @@ def world_size() -> int:
 
 def gather(
     output,
-    labels: Tensor,
+    labels,
     items: Int[Tensor, " b"] | None = None,
 ) -> tuple:
     """Rows of all processes, in rank order; the number of rows may differ between them.

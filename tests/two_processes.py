@@ -1,0 +1,123 @@
+"""Run by test_distributed.py as two processes: every objective on two halves of a batch."""
+
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from tupelo import losses
+from tupelo.distributed import gather
+from tupelo.errors import InputError
+from tupelo.objectives import Memory, OnClasses, OnPairs, OnTuples, PerLearner, Sum
+from tupelo.selection import AllTuples, PerAnchor
+from tupelo.types import Embedded
+
+WORLD, CLASSES, DIM = 2, 3, 4
+BATCHES = ([5, 4], [1, 8], [3, 3])  # rows of the two processes in each step
+
+OBJECTIVES = {
+    "AllTriplets": lambda: OnPairs(losses.AllTriplets()),
+    "BinomialDeviance": lambda: OnPairs(losses.BinomialDeviance()),
+    "Contrastive": lambda: OnPairs(losses.Contrastive(), positives="easiest"),
+    "CosineContrastive": lambda: OnPairs(losses.CosineContrastive()),
+    "LiftedStructure": lambda: OnPairs(losses.LiftedStructure()),
+    "MultiSimilarity": lambda: OnPairs(losses.MultiSimilarity()),
+    "NPairs": lambda: OnPairs(losses.NPairs(), normalize=False),
+    "NTXent": lambda: OnPairs(losses.NTXent()),
+    "Margin": lambda: OnTuples(
+        PerAnchor("easiest", "distance-weighted"), losses.Margin(n_classes=CLASSES)
+    ),
+    "NPair": lambda: OnTuples(PerAnchor("random", "random", negatives=2), losses.NPair()),
+    "Triplet": lambda: OnTuples(PerAnchor("hardest", "semi-hard"), losses.Triplet()),
+    "Triplet of all": lambda: OnTuples(AllTuples(), losses.Triplet()),
+    "ArcFace": lambda: OnClasses(losses.ArcFace(CLASSES, DIM)),
+    "CosFace": lambda: OnClasses(losses.CosFace(CLASSES, DIM)),
+    "NormalizedSoftmax": lambda: OnClasses(losses.NormalizedSoftmax(CLASSES, DIM)),
+    "ProxyAnchor": lambda: OnClasses(losses.ProxyAnchor(CLASSES, DIM)),
+    "ProxyNCA": lambda: OnClasses(losses.ProxyNCA(CLASSES, DIM)),
+    "Memory": lambda: Memory(OnPairs(losses.Contrastive()), size=12, dim=DIM),
+    "Sum": lambda: Sum(
+        {"pairs": OnPairs(losses.MultiSimilarity()), "proxies": OBJECTIVES["ProxyNCA"]()},
+        {"proxies": 0.5},
+    ),
+    "PerLearner": lambda: PerLearner(OBJECTIVES["Margin"](), 2),
+}
+
+
+class Linear(nn.Module):
+    """A network without batch normalisation; an ensemble of two where `learners` is 2."""
+
+    def __init__(self, learners: int, dtype: torch.dtype):
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Linear(6, DIM, dtype=dtype) for _ in range(learners))
+
+    def forward(self, rows):
+        output = tuple(Embedded.of(head(rows), rows * 2) for head in self.heads)
+        return output if len(output) > 1 else output[0]
+
+
+def batch(step: int, dtype: torch.dtype):
+    generator = torch.Generator().manual_seed(step)
+    n = sum(BATCHES[step])
+    rows = torch.randn(n, 6, generator=generator, dtype=dtype)
+    return rows, torch.arange(n) % CLASSES, torch.arange(n) + 100 * step
+
+
+def build(name: str, dtype: torch.dtype):
+    torch.manual_seed(1)
+    objective = OBJECTIVES[name]().to(dtype)
+    return Linear(2 if name == "PerLearner" else 1, dtype), objective
+
+
+def steps(name: str, dtype: torch.dtype, wrap, own) -> dict[str, torch.Tensor]:
+    """Losses and gradients of a few steps, of the rows that `own(step, rows)` leaves."""
+    network, objective = build(name, dtype)
+    wrapped = wrap(network)
+    results = {}
+    for step in range(len(BATCHES)):
+        rows, labels, items = (own(step, tensor) for tensor in batch(step, dtype))
+        gathered, labels, items = gather(wrapped(rows), labels, items)
+        generator = torch.Generator().manual_seed(step)
+        value = objective(gathered, labels, items=items, generator=generator)
+        network.zero_grad()
+        objective.zero_grad()
+        value.total.backward()
+        results[f"{name}/{step}/loss"] = value.total.detach()
+        for kind, module in (("network", network), ("objective", objective)):
+            for key, parameter in module.named_parameters():
+                if parameter.grad is not None:
+                    results[f"{name}/{step}/{kind}/{key}"] = parameter.grad.clone()
+    return results
+
+
+def main(rank: int, folder: Path) -> None:
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=WORLD
+    )
+
+    def own(step, tensor):
+        return tensor.split(BATCHES[step])[rank]
+
+    results = {}
+    for dtype in (torch.float32, torch.float64):
+        for name in OBJECTIVES:
+            part = steps(name, dtype, DistributedDataParallel, own)
+            results |= {f"{dtype}/{key}": value for key, value in part.items()}
+    for refused in (lambda: [0, 1], lambda: torch.zeros(rank, dtype=torch.int64)):
+        labels = refused()
+        try:
+            gather(Embedded.of(torch.ones(len(labels), 2)), labels)
+        except InputError as error:
+            results[f"refused {error}"] = torch.ones(1)
+    tags = torch.tensor([[True, False], [False, True]])[: rank + 1]
+    results["tags"] = gather(Embedded.of(torch.ones(len(tags), 2)), tags)[1]
+    save_file(results, folder / f"rank{rank}.safetensors")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))
