@@ -16,9 +16,9 @@ DISTANCE_EPSILON = 1e-8  # keeps the gradient of the square root finite at coinc
 class Comparison:
     """One set of anchors compared with one set of candidates.
 
-    The similarity (inner product) and the Euclidean distance are computed at most once, in
-    float32 or wider, when first asked for. Everything that adds candidates (memory, synthetic
-    rows) returns a new comparison; losses and selections need not know.
+    Rows are kept in float32 or wider. The similarity (inner product) and the Euclidean distance
+    are computed at most once, when first asked for. Everything that adds candidates (memory,
+    synthetic rows) returns a new comparison; losses and selections need not know.
 
     Args:
         anchors: rows (b, d).
@@ -39,8 +39,8 @@ class Comparison:
         anchor_labels=None,
         labelled_positive: Bool[Tensor, "b c"] | None = None,
     ):
-        self.anchors = anchors
-        self.candidates = candidates
+        self.anchors = _wide(anchors)
+        self.candidates = _wide(candidates)
         self.positive = positive
         self.negative = negative
         self.anchor_labels = anchor_labels
@@ -134,14 +134,13 @@ class Comparison:
         """Inner products, (b, c); cosines for unit rows."""
         # a selection may ask first, without gradient; the loss that shares the result needs one
         with torch.enable_grad(), torch.autocast(self.anchors.device.type, enabled=False):
-            return _wide(self.anchors) @ _wide(self.candidates).T
+            return self.anchors @ self.candidates.T
 
     @cached_property
     def distance(self) -> Float[Tensor, "b c"]:
         """Euclidean distances sqrt(max(|a - c|^2, 0) + 1e-8), (b, c)."""
         with torch.enable_grad():
-            anchors, candidates = _wide(self.anchors), _wide(self.candidates)
-            squares = anchors.square().sum(1), candidates.square().sum(1)
+            squares = self.anchors.square().sum(1), self.candidates.square().sum(1)
             return _Distance.apply(self.similarity, *squares)
 
     def with_positives(self, positive: Bool[Tensor, "b c"]) -> "Comparison":

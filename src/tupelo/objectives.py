@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tupelo.comparison import Comparison, encode_labels
 from tupelo.errors import InputError
-from tupelo.selection import Rule, Selector, one_positive
+from tupelo.selection import Rule, Selector, as_rule, one_positive, usable_rows
 from tupelo.types import (
     ClassLoss,
     Embedded,
@@ -75,6 +75,10 @@ class OnPairs(ComparingObjective):
         normalize: compare unit rows.
         relation: see `relate`.
 
+    Raises:
+        InputError: not a pair loss; an unknown rule; when called: no anchor has both a positive
+            and a negative.
+
     >>> from tupelo.losses import Contrastive
     >>> objective = OnPairs(Contrastive())
     >>> output = Embedded.of(torch.eye(4)[[0, 0, 1, 2]])
@@ -84,23 +88,19 @@ class OnPairs(ComparingObjective):
 
     def __init__(
         self,
-        loss: PairLoss,
+        loss: nn.Module,
         *,
         positives: str | Rule | None = None,
         normalize: bool = True,
         relation: Relation | None = None,
     ):
         super().__init__(normalize=normalize, relation=relation)
-        self.loss = loss
-        self.positives = positives
+        self.loss = _of_kind(loss, PairLoss, "OnPairs")
+        self.positives = None if positives is None else as_rule(positives)
 
     def on(self, comparison: Comparison, generator: torch.Generator | None = None) -> LossValue:
         """The loss of one comparison."""
-        if not comparison.positive.any():
-            raise InputError(
-                f"no anchor has a positive among {comparison.positive.shape[1]} candidates; draw "
-                "P x K batches with K >= 2"
-            )
+        usable_rows(comparison)
         if self.positives is not None:
             comparison = one_positive(comparison, self.positives, generator)
         terms = self.loss(comparison)
@@ -115,30 +115,34 @@ class OnTuples(ComparingObjective):
         loss: the tuple loss.
         normalize: compare unit rows.
         relation: see `relate`.
+
+    Raises:
+        InputError: not a tuple loss.
     """
 
     def __init__(
         self,
         selector: Selector,
-        loss: TupleLoss,
+        loss: nn.Module,
         *,
         normalize: bool = True,
         relation: Relation | None = None,
     ):
         super().__init__(normalize=normalize, relation=relation)
         self.selector = selector
-        self.loss = loss
+        self.loss = _of_kind(loss, TupleLoss, "OnTuples")
 
     def on(self, comparison: Comparison, generator: torch.Generator | None = None) -> LossValue:
         """The loss of one comparison."""
         anchor, positive, negative = self.selector(comparison, generator)
-        labels = comparison.anchor_labels
-        terms = self.loss(
-            comparison.anchors.index_select(0, anchor),
-            comparison.candidates.index_select(0, positive),
-            comparison.candidates.index_select(0, negative.flatten()).unflatten(0, negative.shape),
-            labels[anchor] if isinstance(labels, Tensor) else None,
-        )
+        labels, candidates = comparison.anchor_labels, comparison.candidates
+        with torch.autocast(candidates.device.type, enabled=False):
+            terms = self.loss(
+                comparison.anchors.index_select(0, anchor),
+                candidates.index_select(0, positive),
+                candidates.index_select(0, negative.flatten()).unflatten(0, negative.shape),
+                labels[anchor] if isinstance(labels, Tensor) else None,
+            )
         return _value(terms)
 
 
@@ -147,11 +151,14 @@ class OnClasses(Objective):
 
     Args:
         loss: the class loss.
+
+    Raises:
+        InputError: not a class loss.
     """
 
-    def __init__(self, loss: ClassLoss):
+    def __init__(self, loss: nn.Module):
         super().__init__()
-        self.loss = loss
+        self.loss = _of_kind(loss, ClassLoss, "OnClasses")
 
     def forward(
         self,
@@ -352,6 +359,16 @@ class PerLearner(Objective):
         """Pass on to every learner's objective."""
         for objective in self.objectives:
             objective.end_epoch()
+
+
+def _of_kind(loss: nn.Module, kind: type, objective: str) -> nn.Module:
+    if not isinstance(loss, kind):
+        raise InputError(
+            f"{objective} takes a {kind.__name__}, got {type(loss).__name__}; pair losses go into "
+            "OnPairs, tuple losses into OnTuples, and class losses, which know no positive items "
+            "to choose from, into OnClasses"
+        )
+    return loss
 
 
 def _value(terms: Tensor) -> LossValue:

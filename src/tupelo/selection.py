@@ -10,6 +10,7 @@ Easy positive sampling (EPS) is the rule `easiest` for positives: Levi, Xiao, Wa
 import logging
 import math
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -59,8 +60,11 @@ def easiest(
 ) -> Int[Tensor, "b k"]:
     """As positive the nearest (easy positive sampling), as negative the farthest.
 
-    Ties go to the lowest index (for k = 1).
+    Ties go to the lowest index (for k = 1). Where no anchor has two positives to choose from,
+    easy positive sampling is the same as random positives: logged once.
     """
+    if positive_distance is None and not (allowed.sum(1) > 1).any():
+        _warn_single_positives()
     return _extreme(comparison, allowed, k, nearest=positive_distance is None)
 
 
@@ -251,7 +255,7 @@ class PerAnchor:
     @torch.no_grad()
     def __call__(self, comparison: Comparison, generator: torch.Generator | None = None) -> Tuples:
         """Choose the tuples of one comparison."""
-        rows = _usable(comparison, self.negatives)
+        rows = usable_rows(comparison, self.negatives)
         positive = self.positive(comparison, comparison.positive, None, generator, 1)
         reference = comparison.distance.detach().gather(1, positive)[:, 0]
         negative = self.negative(
@@ -280,7 +284,7 @@ class AllTuples:
         """List the triples of one comparison, ordered by anchor, positive, negative."""
         count = int((comparison.positive.sum(1) * comparison.negative.sum(1)).sum())
         if count == 0:
-            _usable(comparison, 1)
+            usable_rows(comparison)
         if count > self.limit:
             raise InputError(
                 f"the batch has {count:,} triples, more than limit={self.limit:,}; use "
@@ -320,7 +324,7 @@ def one_positive(
     Raises:
         InputError: no anchor has a positive.
     """
-    _usable(comparison, 1)
+    usable_rows(comparison)
     chosen = as_rule(rule)(comparison, comparison.positive, None, generator, 1)
     kept = torch.zeros_like(comparison.positive).scatter_(1, chosen, True)
     return comparison.with_positives(kept & comparison.positive)
@@ -346,12 +350,16 @@ def easy_positive_indices(
     """
     z = torch.nn.functional.normalize(z.detach(), dim=1) if normalize else z.detach()
     comparison = Comparison.within(z, labels, items=items)
-    rows = _usable(comparison, 0)
+    rows = usable_rows(comparison, 0)
     return rows, easiest(comparison, comparison.positive)[rows, 0]
 
 
-def _usable(comparison: Comparison, negatives: int) -> Int[Tensor, " m"]:
-    """Rows with a positive and at least so many negatives, or a clear refusal."""
+def usable_rows(comparison: Comparison, negatives: int = 1) -> Int[Tensor, " m"]:
+    """Anchors with a positive and at least so many negatives.
+
+    Raises:
+        InputError: no anchor has a positive, or none of those has enough negatives.
+    """
     has_positive = comparison.positive.any(1)
     if not has_positive.any():
         raise InputError(
@@ -367,6 +375,14 @@ def _usable(comparison: Comparison, negatives: int) -> Int[Tensor, " m"]:
             + (f" and more than {negatives} items of other classes" if negatives > 1 else "")
         )
     return (has_positive & enough).nonzero()[:, 0]
+
+
+@cache
+def _warn_single_positives() -> None:
+    _log.warning(
+        "easy positive sampling has no effect: no anchor has more than one positive in the batch; "
+        "draw P x K batches with K >= 3"
+    )
 
 
 def _after_positive(positive_distance: Tensor | None, name: str) -> Tensor:

@@ -60,7 +60,7 @@ def _compiled(distance, positive, negative, margin) -> tuple[Tensor, Tensor, Ten
 
     sums = torch.empty(len(distance), dtype=distance.dtype)
     active = torch.empty(len(distance), dtype=torch.int64)
-    slope = torch.zeros_like(distance, memory_format=torch.contiguous_format)
+    slope = torch.empty_like(distance, memory_format=torch.contiguous_format)
     numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
     triplet_rows(
         distance.contiguous().numpy(),
