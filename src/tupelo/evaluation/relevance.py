@@ -56,7 +56,7 @@ def by_labels(query: Labels, gallery: Labels, n_queries: int, n_gallery: int) ->
         flat_q, row_q = _flatten(queries)
         flat_g, row_g = _flatten(galleries)
         code_q, code_g = number_together(flat_q, flat_g, "tags")
-        n_tags = 1 + max(code_q.max(initial=-1), code_g.max(initial=-1))
+        n_tags = 1 + int(max(code_q.max(initial=0), code_g.max(initial=0)))
         return _shared_tags(
             _incidence(row_q, code_q, (n_queries, n_tags)),
             _incidence(row_g, code_g, (n_gallery, n_tags)),
