@@ -175,3 +175,11 @@ def test_quiet_pillow_restores_filters_whatever_the_order_of_leaving():
     leave.set()
     thread.join()
     assert warnings.filters == before
+
+
+def test_quiet_pillow_leaves_a_filter_of_the_user():
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    before = list(warnings.filters)
+    with quiet_pillow():
+        pass
+    assert warnings.filters == before

@@ -168,7 +168,7 @@ def test_shares_out_of_range():
             "items",
             (0.2, 0.4),
             r"the validation part must hold .* holds 3 classes \(c0: 1, c1: 1, c2: 1\); of 3 "
-            "classes in all; give it more with validation=, do without it by validation=0, or split",
+            "classes in all; give it more with validation=, do without it by validation=0, or",
         ),
         (np.repeat([0, 1, 2], 5), "items", (0.4, 0.4), "the train part .* set the shares valid"),
         (

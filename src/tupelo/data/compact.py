@@ -3,7 +3,8 @@
 import csv
 import gzip
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +33,19 @@ def recognise(source: Path, labels: str = "class") -> Listing | None:
         if (source.is_dir() and (folder / mark).exists()) or source.name == mark:
             if labels != "class" and reader is not _omniglot:
                 raise InputError(f'labels={labels!r} is for Omniglot only; leave it "class"')
-            return _omniglot(folder, labels) if reader is _omniglot else reader(folder)
+            try:
+                return _omniglot(folder, labels) if reader is _omniglot else reader(folder)
+            except (OSError, KeyError, IndexError) as error:
+                raise DataError(
+                    f"{folder} holds {mark}, but what belongs to it is missing or different: "
+                    f"{error!r}; compare it with the data set's own README"
+                ) from error
     return None
 
 
 def _cars(folder: Path) -> Listing:
     listing = _zipped(folder / "cars196_train_bbox64.zip")
-    lines = _lines(folder / "class_names.txt")
+    lines = (folder / "class_names.txt").read_text(encoding="utf-8").splitlines()
     names = {line[:3]: line for line in lines}
     class_names = [names[number] for number in listing.class_names]
     official = np.array([int(number) <= 98 for number in listing.class_names])
@@ -140,7 +147,7 @@ def _zipped(path: Path) -> Listing:
     return list_tree(files, visible(zip_names(files)), str(path))
 
 
-def _with(listing: Listing, class_names: list[str] | tuple[str, ...], given: np.ndarray) -> Listing:
+def _with(listing: Listing, class_names: Sequence[str], given: np.ndarray) -> Listing:
     return Listing(
         listing.pictures,
         listing.names,
@@ -149,13 +156,6 @@ def _with(listing: Listing, class_names: list[str] | tuple[str, ...], given: np.
         given=given.astype(np.int64),
         bad=listing.bad,
     )
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"{path} is needed beside the pictures: {error.strerror}") from error
 
 
 def _npz(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -176,7 +176,7 @@ def _idx(path: Path, axes: int) -> np.ndarray:
             shape = np.frombuffer(head, dtype=">u4", offset=4).astype(np.int64)
             wanted = int(shape.prod())
             data = file.read(wanted)
-    except (OSError, EOFError, gzip.zlib.error) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     if len(data) != wanted:
         raise DataError(f"{path} is truncated: {len(data)} of {wanted} bytes")

@@ -5,7 +5,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 from jaxtyping import UInt8
@@ -58,17 +58,19 @@ def quiet_pillow() -> Iterator[None]:
     with _quiet_lock:
         _quiet_depth += 1
         if _quiet_depth == 1:
+            count = len(warnings.filters)
             warnings.filterwarnings("ignore", module=r"PIL\.")
-            _installed.append(warnings.filters[0])
+            if len(warnings.filters) > count:  # else the user's own filter already says so
+                _installed.append(warnings.filters[0])
     try:
         yield
     finally:
         with _quiet_lock:
             _quiet_depth -= 1
-            if _quiet_depth == 0:
-                installed = _installed.pop()
-                if installed in warnings.filters:
-                    warnings.filters.remove(installed)
+            if _quiet_depth == 0 and _installed:
+                installed, filters = _installed.pop(), cast(list, warnings.filters)
+                if installed in filters:
+                    filters.remove(installed)
 
 
 def read_header(data: bytes, box: Box | None = None) -> Header:
@@ -109,9 +111,7 @@ def decode(data: bytes, frame: Frame, box: Box | None = None) -> UInt8[np.ndarra
         if box is None and picture.format == "JPEG":
             _draft(picture, frame)
         picture = ImageOps.exif_transpose(picture)
-        window = (0.0, 0.0, *map(float, picture.size))
-        if box is not None:
-            window = _inside(box, *picture.size)
+        window = None if box is None else _inside(box, *picture.size)
         pixels = fit(_flat(picture, frame.channels), frame, window)
     except BadPicture:
         raise
@@ -132,7 +132,7 @@ def fit(
         picture: mode L or RGB, agreeing with `frame.channels`.
         window: left, top, right, bottom of the part to use; default all of it.
     """
-    left, top, right, bottom = window or (0.0, 0.0, *map(float, picture.size))
+    left, top, right, bottom = window or (0.0, 0.0, float(picture.width), float(picture.height))
     size = (frame.width, frame.height)
     across, down = right - left, bottom - top
     if frame.resize == "pad":

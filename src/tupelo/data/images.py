@@ -97,7 +97,8 @@ def images(
         source: folder or file.
         split: "classes": no class in two parts. "items": each class is divided. "given": as
             the source's train / test folders or split column say. A mapping from "train",
-            "validation", "test" to class names. None (default): "given" where the source has a
+            "validation", "test" to class names; without "train" all others train, with it they
+            are left out. None (default): "given" where the source has a
             split of its own, else "classes". Validation always comes out of what would train.
         size: pixels, a number for squares or (height, width). None: as the pictures are when
             all agree, else 224.
@@ -140,8 +141,10 @@ def images(
     else:
         log.info("%d bytes of pixels exceed %d: decoding for every batch", needed, budget)
         reasons = check(listing.pictures, keep, frame, progress)
-        pool = OnDemand(listing.pictures, keep, [listing.names[row] for row in keep], frame)
-    bad += [BadItem(listing.names[keep[place]], reasons[place]) for place in sorted(reasons)]
+        pool = OnDemand(
+            listing.pictures, keep, [listing.names[row] for row in map(int, keep)], frame
+        )
+    bad += [BadItem(listing.names[int(keep[place])], reasons[place]) for place in sorted(reasons)]
     if len(bad) > allow_bad * n_listed:
         raise DataError(_too_many(source, bad, n_listed, allow_bad, bad_items))
     if bad:
@@ -239,8 +242,10 @@ def _usable(listing: Listing, probes: list[Probe | str], bad: list[BadItem]) -> 
 
 def _label(listing: Listing, row: int) -> str:
     if listing.labels.ndim == 1:
-        return listing.class_names[listing.labels[row]]
-    return "|".join(listing.class_names[tag] for tag in np.flatnonzero(listing.labels[row]))
+        return listing.class_names[int(listing.labels[row])]
+    return "|".join(
+        listing.class_names[tag] for tag in np.flatnonzero(listing.labels[row]).tolist()
+    )
 
 
 def _frame(
@@ -266,9 +271,9 @@ def _rows_of(listing: Listing, rows: np.ndarray) -> Listing:
     labels, used = renumber(listing.labels[rows])
     return Listing(
         listing.pictures,
-        [listing.names[row] for row in rows],
+        [listing.names[row] for row in map(int, rows)],
         labels,
-        [listing.class_names[old] for old in used],
+        [listing.class_names[old] for old in map(int, used)],
         groups=None if listing.groups is None else listing.groups[rows],
         given=None if listing.given is None else listing.given[rows],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -228,10 +228,11 @@ def number_labels(
     """
     first = labels[0] if len(labels) else 0
     if not np.isscalar(first) and not isinstance(first, np.ndarray):
-        tags = sorted({tag for row in labels for tag in row})
+        sets = cast(Sequence[Iterable[str]], labels)
+        tags = sorted({tag for row in sets for tag in row})
         column = {tag: place for place, tag in enumerate(tags)}
         hot = np.zeros((len(labels), len(tags)), dtype=np.bool_)
-        for row, chosen in enumerate(labels):
+        for row, chosen in enumerate(sets):
             hot[row, [column[tag] for tag in chosen]] = True
         return hot, tuple(tags)
     array = np.asarray(labels)

@@ -148,7 +148,7 @@ class ArrayPictures:
     def probe(self, row: int) -> Probe:
         """Digest and size of one picture."""
         picture = np.ascontiguousarray(self.array[row])
-        digest = blake2b(picture, digest_size=16).digest()
+        digest = blake2b(picture.data, digest_size=16).digest()
         return Probe(digest, Header(*picture.shape[:2], grey=picture.ndim == 2))
 
     def pixels(self, row: int, frame: Frame) -> UInt8[np.ndarray, "c h w"]:
