@@ -178,7 +178,7 @@ def test_relations_that_contradict_themselves_are_refused():
     yes = torch.ones(4, 4, dtype=torch.bool)
     with pytest.raises(InputError, match="not call a pair both positive and negative"):
         Comparison.within(Z, [0, 0, 1, 1], relation=lambda a, c: (yes, yes))
-    with pytest.raises(InputError, match="must return boolean masks .* got torch.float32"):
+    with pytest.raises(InputError, match=r"must return boolean masks .* got torch.float32"):
         Comparison.within(Z, [0, 0, 1, 1], relation=lambda a, c: (yes.float(), yes.float()))
     with pytest.raises(InputError, match=r"not both: \(1, 2\) is listed as both"):
         GivenPairs(similar=[(1, 2)], dissimilar=[(2, 1)])

@@ -334,7 +334,7 @@ class PerLearner(Objective):
 
     def forward(
         self,
-        output: tuple[Embedded, ...],
+        output: Embedded | tuple[Embedded, ...],
         labels,
         *,
         items: Int[Tensor, " b"] | None = None,

@@ -36,8 +36,8 @@ def agree(ours, theirs, *pairs_of_inputs):
     for got, want in zip(
         torch.autograd.grad(ours, mine), torch.autograd.grad(theirs, other), strict=True
     ):
-        want = want if want.shape == got.shape else want.T
-        assert torch.allclose(got, want, rtol=1e-5, atol=1e-5 * want.abs().max().item())
+        same = want if want.shape == got.shape else want.T
+        assert torch.allclose(got, same, rtol=1e-5, atol=1e-5 * want.abs().max().item())
 
 
 PAIR = {

@@ -1,0 +1,246 @@
+import io
+
+import pytest
+import torch
+
+from tupelo import losses
+from tupelo.comparison import Comparison, GivenPairs
+from tupelo.errors import InputError
+from tupelo.objectives import Memory, OnClasses, OnPairs, OnTuples, PerLearner, Sum
+from tupelo.selection import AllTuples, PerAnchor
+from tupelo.types import Embedded
+
+WIDTH = 4
+COMPARING = {
+    "pairs": lambda: OnPairs(losses.NTXent()),
+    "easy positives": lambda: OnPairs(losses.MultiSimilarity(), positives="easiest"),
+    "raw rows": lambda: OnPairs(losses.NPairs(), normalize=False),
+    "tuples": lambda: OnTuples(AllTuples(), losses.Triplet()),
+    "drawn tuples": lambda: OnTuples(PerAnchor("random", "distance-weighted"), losses.Margin(8)),
+}
+comparing = pytest.mark.parametrize("build", COMPARING.values(), ids=COMPARING)
+
+
+def steps(n, seed=0, b=8, items=40):
+    """Batches of rows, labels and identities; identities come back in later batches."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(n):
+        item = torch.randperm(items, generator=generator)[:b]
+        raw = torch.randn(b, WIDTH, generator=generator)
+        yield Embedded.of(raw), item % 4, item
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@comparing
+def test_memory_is_as_if_the_candidates_were_concatenated(build):
+    objective, size = build(), 20
+    memory = Memory(objective, size, WIDTH)
+    kept_rows, kept_labels, kept_items = torch.empty(0, WIDTH), torch.empty(0), torch.empty(0)
+    for step, (output, labels, items) in enumerate(steps(6)):
+        value = memory(output, labels, items=items, generator=seeded(step))
+        rows = objective.rows(output)
+        all_items = torch.cat([items, kept_items])
+        same = labels[:, None] == torch.cat([labels, kept_labels])
+        other = items[:, None] != all_items
+        whole = Comparison(
+            rows, torch.cat([rows, kept_rows]), same & other, ~same & other, anchor_labels=labels
+        )
+        want = objective.on(whole, seeded(step)).total
+        assert value.total.item() == pytest.approx(want.item(), rel=1e-5)
+        assert value.statistics["remembered"] == len(kept_rows)
+        # the queue is a ring: where it is full the oldest make room, in place
+        at = [(8 * step + i) % size for i in range(8)]
+        if len(kept_rows) < size:
+            grow = max(0, min(8 * (step + 1), size) - len(kept_rows))
+            kept_rows = torch.cat([kept_rows, torch.empty(grow, WIDTH)])
+            kept_labels = torch.cat([kept_labels, torch.empty(grow)])
+            kept_items = torch.cat([kept_items, torch.empty(grow)])
+        kept_rows[at], kept_labels[at], kept_items[at] = rows, labels.float(), items.float()
+
+
+def test_memory_starts_empty_and_waits():
+    plain, memory = OnPairs(losses.NTXent()), Memory(OnPairs(losses.NTXent()), 16, WIDTH)
+    waiting = Memory(OnPairs(losses.NTXent()), 16, WIDTH, start_after=2)
+    for step, (output, labels, items) in enumerate(steps(4)):
+        alone = plain(output, labels, items=items).total
+        assert torch.equal(waiting(output, labels, items=items).total, alone) == (step < 2)
+        assert torch.equal(memory(output, labels, items=items).total, alone) == (step < 1)
+
+
+def test_remembered_rows_get_no_gradient_but_the_batch_does():
+    memory = Memory(OnPairs(losses.Contrastive(0.0, 2.0)), 16, WIDTH)
+    first, second = (torch.randn(6, WIDTH, requires_grad=True) for _ in range(2))
+    labels = torch.arange(6) // 2
+    memory(Embedded.of(first), labels)
+    memory(Embedded.of(second), labels).total.backward()
+    assert first.grad is None
+    assert second.grad.abs().sum() > 0
+
+
+def test_an_item_is_never_its_own_remembered_positive():
+    memory = Memory(OnPairs(losses.NTXent()), 16, WIDTH)
+    seen = []
+    memory.objective.on = lambda comparison, generator: (
+        seen.append(comparison) or OnPairs(losses.NTXent()).on(comparison, generator)
+    )
+    output, labels = Embedded.of(torch.randn(6, WIDTH)), torch.arange(6) // 3
+    memory(output, labels, items=torch.arange(6))
+    memory(output, labels, items=torch.arange(6))
+    assert torch.equal(seen[1].positive[:, 6:], seen[1].positive[:, :6])
+    assert not seen[1].positive[:, 6:].diagonal().any()
+    assert not seen[1].negative[:, 6:].diagonal().any()
+
+
+@comparing
+def test_a_restored_memory_continues_identically(build):
+    torch.manual_seed(0)
+    run = list(steps(6))
+    memory = Memory(build(), 20, WIDTH, start_after=1)
+    for output, labels, items in run[:4]:
+        memory(output, labels, items=items, generator=seeded())
+    file = io.BytesIO()
+    torch.save(memory.state_dict(), file)
+    file.seek(0)
+    restored = Memory(build(), 20, WIDTH, start_after=1)
+    restored.load_state_dict(torch.load(file, weights_only=True))
+    for output, labels, items in run[4:]:
+        want = memory(output, labels, items=items, generator=seeded()).total
+        got = restored(output, labels, items=items, generator=seeded()).total
+        assert torch.equal(got, want)
+
+
+def test_memory_of_tags_and_of_given_pairs():
+    tags = torch.tensor([[1, 0, 1], [1, 0, 0], [0, 1, 0], [0, 1, 1]]).bool()
+    memory = Memory(OnPairs(losses.NTXent()), 8, WIDTH, tags=3)
+    output = Embedded.of(torch.randn(4, WIDTH))
+    for _ in range(3):
+        value = memory(output, tags, items=torch.arange(4))
+    assert value.statistics["remembered"] == 8
+    relation = GivenPairs(similar=[(0, 1)], dissimilar=[(0, 2), (1, 3)])
+    memory = Memory(OnPairs(losses.NTXent(), relation=relation), 8, WIDTH)
+    for _ in range(2):
+        value = memory(output, torch.arange(4), items=torch.arange(4))
+    assert torch.isfinite(value.total)
+
+
+def test_large_labels_are_remembered_exactly():
+    memory = Memory(OnPairs(losses.NTXent()), 8, WIDTH)
+    labels = torch.tensor([2**62, 2**62, 2**62 + 1, 16_777_217])
+    memory(Embedded.of(torch.randn(4, WIDTH)), labels)
+    assert memory.labels[:4].tolist() == labels.tolist()
+
+
+def test_a_batch_larger_than_the_memory_leaves_its_last_rows():
+    memory = Memory(OnPairs(losses.NTXent()), 3, WIDTH)
+    output = Embedded.of(torch.randn(8, WIDTH))
+    memory(output, torch.arange(8) // 2, items=torch.arange(8))
+    assert sorted(memory.items.tolist()) == [5, 6, 7]
+
+
+def test_memory_refuses_what_it_cannot_keep():
+    with pytest.raises(InputError, match="size must be >= 1 rows, got 0"):
+        Memory(OnPairs(losses.NTXent()), 0, WIDTH)
+    memory = Memory(OnPairs(losses.NTXent()), 8, WIDTH)
+    with pytest.raises(InputError, match=r"got width 5 and 1; set dim and tags to fit"):
+        memory(Embedded.of(torch.randn(4, 5)), torch.arange(4) // 2)
+    with pytest.raises(InputError, match=r"got width 4 and 2; set dim and tags to fit"):
+        memory(Embedded.of(torch.randn(4, WIDTH)), torch.ones(4, 2).bool())
+
+
+def test_sum_adds_weighted_parts_under_their_names():
+    torch.manual_seed(0)
+    pairs, classes = OnPairs(losses.NTXent()), OnClasses(losses.CosFace(4, WIDTH))
+    both = Sum({"pairs": pairs, "classes": classes}, {"classes": 0.25})
+    output, labels, _ = next(steps(1))
+    value = both(output, labels)
+    want = pairs(output, labels).total + 0.25 * classes(output, labels).total
+    assert value.total.item() == pytest.approx(want.item())
+    assert sorted(value.parts) == ["classes/loss", "pairs/loss"]
+    assert sum(p.item() for p in value.parts.values()) == pytest.approx(value.total.item())
+    assert set(value.statistics) == {"classes/active", "pairs/active"}
+
+
+@pytest.mark.parametrize(
+    ("objectives", "weights"),
+    [({}, None), ({"a": OnPairs(losses.NTXent())}, {"b": 1.0})],
+)
+def test_sum_refuses_weights_of_nothing(objectives, weights):
+    with pytest.raises(InputError, match="weights must name objectives that exist"):
+        Sum(objectives, weights)
+
+
+def test_per_learner_averages_independent_copies():
+    torch.manual_seed(0)
+    ensemble = PerLearner(OnClasses(losses.NormalizedSoftmax(4, WIDTH)), 3)
+    outputs = tuple(output for output, _, _ in steps(3))
+    _, labels, _ = next(steps(1))
+    with torch.no_grad():
+        ensemble.objectives[1].loss.proxies.mul_(-1)
+    single = [o(z, labels).total for o, z in zip(ensemble.objectives, outputs, strict=True)]
+    value = ensemble(outputs, labels)
+    assert value.total.item() == pytest.approx(torch.stack(single).mean().item())
+    assert sorted(value.parts) == [f"learner{i}/loss" for i in range(3)]
+
+
+def test_per_learner_refuses_another_number_of_outputs():
+    with pytest.raises(InputError, match="learners must be >= 1, got 0"):
+        PerLearner(OnPairs(losses.NTXent()), 0)
+    output, labels, _ = next(steps(1))
+    for outputs, came in ((output, "one"), ((output,), "1")):
+        with pytest.raises(InputError, match=f"must return 2 embeddings, .* got {came}"):
+            PerLearner(OnPairs(losses.NTXent()), 2)(outputs, labels)
+
+
+def test_epochs_reach_every_wrapped_objective():
+    called = []
+    inner = [OnPairs(losses.NTXent()) for _ in range(2)]
+    for one in inner:
+        one.begin_epoch = lambda embed: called.append("begin")
+        one.end_epoch = lambda: called.append("end")
+    both = Sum({"a": inner[0], "b": inner[1]})
+    both.begin_epoch(lambda: iter(()))
+    both.end_epoch()
+    assert called == ["begin", "begin", "end", "end"]
+    ensemble = PerLearner(OnPairs(losses.NTXent()), 2)
+    for one in ensemble.objectives:
+        one.begin_epoch = lambda embed: called.append("learner")
+        one.end_epoch = lambda: called.append("learner ends")
+    ensemble.begin_epoch(lambda: iter(()))
+    ensemble.end_epoch()
+    assert called[4:] == ["learner"] * 2 + ["learner ends"] * 2
+
+
+def test_parameter_groups_have_their_own_rate_and_no_decay():
+    both = Sum(
+        {
+            "margin": Memory(OnTuples(PerAnchor(), losses.Margin(4)), 8, WIDTH),
+            "classes": OnClasses(losses.CosFace(4, WIDTH, learning_rate=0.5)),
+            "pairs": OnPairs(losses.NTXent()),
+        }
+    )
+    groups = both.parameter_groups()
+    assert [(g["lr"], g["weight_decay"]) for g in groups] == [(5e-4, 0.0), (0.5, 0.0)]
+    assert {id(p) for g in groups for p in g["params"]} == {id(p) for p in both.parameters()}
+
+
+MISPLACED = {
+    "class loss on pairs": (lambda: OnPairs(losses.CosFace(4, 4)), "takes a PairLoss, got CosFace"),
+    "class loss with easy positives": (
+        lambda: OnPairs(losses.ProxyNCA(4, 4), positives="easiest"),
+        "class losses, which know no positive items to choose from, into OnClasses",
+    ),
+    "class loss on tuples": (
+        lambda: OnTuples(PerAnchor("easiest"), losses.ArcFace(4, 4)),
+        "OnTuples takes a TupleLoss, got ArcFace",
+    ),
+    "pair loss on classes": (lambda: OnClasses(losses.NTXent()), "takes a ClassLoss, got NTXent"),
+}
+
+
+@pytest.mark.parametrize(("build", "message"), MISPLACED.values(), ids=MISPLACED)
+def test_a_loss_of_another_kind_is_refused(build, message):
+    with pytest.raises(InputError, match=message):
+        build()
