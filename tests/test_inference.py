@@ -84,12 +84,12 @@ def test_depthwise_networks_stay_in_float32(monkeypatch):
 
 def test_modes_are_restored_module_by_module(model):
     model.train()
-    model.backbone.stem.eval()
+    model.backbone.blocks[0].eval()
     before = [module.training for module in model.modules()]
-    statistics = model.backbone.stages[0].body[1].running_mean.clone()
+    statistics = model.backbone.blocks[1][1].running_mean.clone()
     embed(model, pictures())
     assert [module.training for module in model.modules()] == before
-    assert torch.equal(model.backbone.stages[0].body[1].running_mean, statistics)
+    assert torch.equal(model.backbone.blocks[1][1].running_mean, statistics)
 
 
 def test_modes_are_restored_after_an_error(model):

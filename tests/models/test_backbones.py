@@ -5,7 +5,7 @@ from tupelo.errors import InputError
 from tupelo.models import ConvNet
 
 
-@pytest.mark.parametrize("size", [(28, 28), (33, 47), (96, 64), (8, 8)])
+@pytest.mark.parametrize("size", [(28, 28), (33, 47), (96, 64), (1, 3)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_any_size_and_channels_give_features(size, channels):
     net = ConvNet(channels=channels).eval()
@@ -15,10 +15,10 @@ def test_any_size_and_channels_give_features(size, channels):
 
 
 def test_features_see_every_part_of_the_picture():
-    net = ConvNet(channels=1).eval()
-    images = torch.rand(1, 1, 28, 28, requires_grad=True)
-    net(images).sum().backward()
-    assert (images.grad != 0).all()
+    images = torch.rand(1, 1, 32, 32, requires_grad=True)
+    ConvNet(channels=1).eval()(images).sum().backward()
+    parts = images.grad.abs().reshape(4, 8, 4, 8).sum(dim=(1, 3))
+    assert (parts > 0).all()
 
 
 def test_every_parameter_gets_a_gradient():
@@ -38,9 +38,7 @@ def test_channels_last_computes_the_same():
     torch.testing.assert_close(last, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "options", [{"channels": 0}, {"widths": (32,)}, {"widths": (32, 0)}], ids=str
-)
+@pytest.mark.parametrize("options", [{"channels": 0}, {"widths": ()}, {"widths": (32, 0)}], ids=str)
 def test_useless_shapes_are_refused(options):
-    with pytest.raises(InputError, match="channels >= 1 and at least 2 widths >= 1"):
+    with pytest.raises(InputError, match="channels >= 1 and one or more widths >= 1"):
         ConvNet(**options)

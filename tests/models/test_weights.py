@@ -108,7 +108,7 @@ def test_weights_of_the_small_convnet(tmp_path):
     path = tmp_path / "w.safetensors"
     save_file(net.state_dict(), path)
     model = embedder("convnet", channels=1, weights=path)
-    assert torch.equal(model.backbone.stem[0].weight, net.stem[0].weight)
+    assert torch.equal(model.backbone.blocks[0][0].weight, net.blocks[0][0].weight)
 
 
 def test_weights_of_another_network_change_nothing(tmp_path, resnet):
