@@ -188,7 +188,9 @@ def restore_module(module: nn.Module, tensors: dict[str, Tensor], prefix: str) -
     try:
         module.load_state_dict(own)
     except RuntimeError as error:
-        raise CheckpointError(f"the checkpoint does not fit: {error}") from error
+        raise CheckpointError(
+            f"the checkpoint does not fit: {' '.join(str(error).split())}"
+        ) from error
 
 
 def optimizer_tensors(optimizer: Optimizer, names: dict[int, str]) -> dict[str, Tensor]:

@@ -134,7 +134,7 @@ class Log:
             self._board.close()
 
     def _append(self, row: Row) -> None:
-        columns = _columns([dict.fromkeys(self._columns), row])
+        columns = list(dict.fromkeys([*self._columns, *row]))
         if columns != self._columns or self._behind:
             self._columns = columns
             unfinished = self._path.with_suffix(".writing")

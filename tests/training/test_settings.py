@@ -1,0 +1,56 @@
+import dataclasses
+import json
+
+import pytest
+
+from tupelo.errors import InputError
+from tupelo.training import Settings
+from tupelo.training.settings import MAY_CHANGE
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epochs": 0}, "epochs must be >= 1, got 0"),
+        ({"steps": 0}, "steps must be >= 1, got 0"),
+        ({"classes": 1}, "classes must be >= 2, got 1"),
+        ({"per_class": 1}, "per_class must be >= 2, got 1"),
+        ({"warmup_steps": -1}, "warmup_steps must be >= 0, got -1"),
+        ({"chunk": 0}, "chunk must be >= 1, got 0"),
+        ({"patience": 0}, "patience must be >= 1, got 0"),
+        ({"processes": 0}, "processes must be >= 1, got 0"),
+        ({"lr": 0.0}, "lr must be a number > 0, got 0.0"),
+        ({"lr": float("nan")}, "lr must be a number > 0, got nan"),
+        ({"clip_norm": -1.0}, "clip_norm must be a number > 0, got -1.0"),
+        ({"weight_decay": float("inf")}, "weight_decay must be a number >= 0, got inf"),
+        ({"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0"),
+        ({"step_at": (0.5, 1.0)}, r"step_at must be shares of the run in \(0, 1\)"),
+        ({"step_factor": 0.0}, r"step_factor must be in \(0, 1\], got 0.0"),
+        ({"seed": -1}, r"seed must be in \[0, 2\*\*63\), got -1"),
+    ],
+)
+def test_values_outside_their_range_are_refused(values, message):
+    with pytest.raises(InputError, match=message):
+        Settings(**values)
+
+
+def test_unknown_choices_are_refused_by_name():
+    # types are checked at run time in tests, so the record is built without its constructor
+    settings = object.__new__(Settings)
+    for field in dataclasses.fields(Settings):
+        object.__setattr__(settings, field.name, field.default)
+    object.__setattr__(settings, "schedule", "linear")
+    with pytest.raises(InputError, match="schedule must be one of cosine, constant, step, got"):
+        settings.__post_init__()
+
+
+def test_settings_are_frozen_and_survive_json():
+    settings = Settings(epochs=3, step_at=(0.5,))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.epochs = 4
+    values = json.loads(json.dumps(settings.as_dict()))
+    assert Settings(**{**values, "step_at": tuple(values["step_at"])}) == settings
+
+
+def test_what_may_change_are_settings():
+    assert {field.name for field in dataclasses.fields(Settings)} >= MAY_CHANGE
