@@ -243,9 +243,10 @@ def test_precisions_tiles_and_threads_give_the_same_bits(monkeypatch, classes, k
     scores.fill_diagonal_(-torch.inf)
     same = torch.from_numpy(labels[:, None] == labels[None])
     hit = same.gather(1, scores.argsort(dim=1, descending=True, stable=True)[:, : ks[-1]])
+    hit = hit[reports[0].first_rank > 0]
     for k in ks:
         assert reports[0].recall[k] == pytest.approx(
-            hit[:, :k].any(1).double().mean().item(), abs=0.01
+            hit[:, :k].any(1).double().mean().item(), abs=1e-9
         )
 
 
