@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tupelo.errors import InputError
+from tupelo.losses.pairs import log_one_plus_sums
 from tupelo.losses.tuples import check_class_indices
 from tupelo.types import ClassLoss, Embedded
 
@@ -113,13 +114,12 @@ class ProxyAnchor(_Proxies):
     def forward(self, embedded: Embedded, labels: Tensor) -> Float[Tensor, " b"]:
         """Terms of b items, all equal."""
         cosines = self.cosines(embedded, labels)
-        own = F.one_hot(labels, len(self.proxies)).bool()
-        near = torch.where(own, (self.margin - cosines) * self.alpha, -math.inf)
-        far = torch.where(own, -math.inf, (cosines + self.margin) * self.alpha)
-        present = own.any(0)
-        loss = F.softplus(_column_logsumexp(near)).where(
-            present, 0.0
-        ).sum() / present.sum() + F.softplus(_column_logsumexp(far)).sum() / len(self.proxies)
+        near = (self.margin - cosines.gather(1, labels[:, None])[:, 0]) * self.alpha
+        far = (cosines + self.margin) * self.alpha
+        # finite instead of -inf, so that a class without others has gradient 0, not NaN
+        far = far.scatter(1, labels[:, None], -1e30).logsumexp(0)
+        near = log_one_plus_sums(near, labels, len(self.proxies))
+        loss = near.sum() / len(labels.unique()) + F.softplus(far).mean()
         return loss.expand(len(cosines))
 
 
@@ -235,7 +235,3 @@ class ArcFace(_Proxies):
 def _check_scale(value: float) -> None:
     if not value > 0:
         raise InputError(f"scale (alpha, temperature) must be > 0, got {value}")
-
-
-def _column_logsumexp(x: Tensor) -> Tensor:
-    return x.clamp(min=-1e30).logsumexp(0)  # finite, so an empty column has gradient 0, not NaN

@@ -4,6 +4,8 @@ Memory is O(b c) for every one of them: positives are few and handled as a list,
 masked rows. All work on whatever the comparison holds: a batch, a memory, synthetic candidates.
 """
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,6 +18,7 @@ from tupelo.types import PairLoss
 
 # stands for log(0) in masked rows: finite, so that a row without any entry has gradient 0, not NaN
 NOTHING = -1e30
+EMPTY = -1e29
 
 
 class Contrastive(PairLoss):
@@ -136,25 +139,33 @@ class MultiSimilarity(PairLoss):
 
     def forward(self, comparison: Comparison) -> Float[Tensor, " b"]:
         """Terms of one comparison."""
-        similarity = comparison.similarity
-        positive, negative = self._mined(comparison)
-        up = _masked_logsumexp((self.base - similarity) * self.alpha, positive)
-        down = _masked_logsumexp((similarity - self.base) * self.beta, negative)
-        terms = F.softplus(up) / self.alpha + F.softplus(down) / self.beta
-        return torch.where(positive.any(1) & negative.any(1), terms, 0.0)
+        similarity, b = comparison.similarity, len(comparison.anchors)
+        rows, columns, negative = self._mined(comparison)
+        up = log_one_plus_sums((self.base - similarity[rows, columns]) * self.alpha, rows, b)
+        down = _masked_logsumexp(similarity, negative, self.beta) - self.beta * self.base
+        terms = up / self.alpha + F.softplus(down) / self.beta
+        pulled = torch.zeros_like(terms, dtype=torch.bool).index_fill(0, rows, True)
+        return torch.where(pulled & (down > EMPTY), terms, 0.0)
 
     @torch.no_grad()
-    def _mined(self, comparison: Comparison) -> tuple[Tensor, Tensor]:
-        positive, negative = comparison.positive, comparison.negative
+    def _mined(self, comparison: Comparison) -> tuple[Tensor, Tensor, Tensor]:
+        """The positive pairs that are kept, as rows and columns, and the mask of negatives."""
+        rows, columns = comparison.positive.nonzero(as_tuple=True)
+        negative = comparison.negative
         if self.slack is None:
-            return positive, negative
+            return rows, columns, negative
         similarity = comparison.similarity.detach()
-        reference = positive if self.negative_reference == "kept" else comparison.labelled_positive
-        lowest = similarity.masked_fill(~reference, float("inf")).amin(1, keepdim=True)
-        highest = similarity.masked_fill(~negative, -float("inf")).amax(1, keepdim=True)
+        near, reference = similarity[rows, columns], (rows, columns)
+        if self.negative_reference == "all":
+            reference = comparison.labelled_positive.nonzero(as_tuple=True)
+        lowest = similarity.new_full((len(similarity),), math.inf)
+        lowest.scatter_reduce_(0, reference[0], similarity[reference], "amin")
+        highest = similarity.masked_fill(~negative, -math.inf).amax(1)
+        kept = near < highest[rows] + self.slack
         return (
-            positive & (similarity < highest + self.slack),
-            negative & (similarity > lowest - self.slack),
+            rows[kept],
+            columns[kept],
+            negative & (similarity > (lowest - self.slack)[:, None]),
         )
 
 
@@ -217,11 +228,11 @@ class NTXent(PairLoss):
 
     def forward(self, comparison: Comparison) -> Float[Tensor, " b"]:
         """Terms of one comparison."""
-        logits = comparison.similarity / self.temperature
-        b = len(logits)
+        similarity, scale = comparison.similarity, 1 / self.temperature
+        b = len(similarity)
         rows, columns = comparison.positive.nonzero(as_tuple=True)
-        against = _masked_logsumexp(logits, comparison.negative)
-        near = F.softplus(against[rows] - logits[rows, columns])
+        against = _masked_logsumexp(similarity, comparison.negative, scale)
+        near = F.softplus(against[rows] - similarity[rows, columns] * scale)
         return _by_row(near, rows, b) * (b / max(len(rows), 1))
 
 
@@ -287,9 +298,10 @@ class LiftedStructure(PairLoss):
         distance = comparison.distance
         b = len(distance)
         rows, columns = comparison.positive.nonzero(as_tuple=True)
-        masked = (self.margin - distance).masked_fill(~comparison.negative, NOTHING)
-        of_anchor, of_candidate = masked.logsumexp(1), masked.logsumexp(0)
-        soft = torch.logaddexp(of_anchor[rows], of_candidate[columns]) + distance[rows, columns]
+        of_anchor = _masked_logsumexp(distance, comparison.negative, -1.0)
+        of_candidate = _masked_logsumexp(distance, comparison.negative, -1.0, 0)
+        soft = torch.logaddexp(of_anchor[rows], of_candidate[columns]) + self.margin
+        soft = soft + distance[rows, columns]
         return _by_row(F.relu(soft).square() / 2, rows, b) * (b / max(len(rows), 1))
 
 
@@ -329,8 +341,39 @@ class AllTriplets(PairLoss):
         return sums * (len(sums) / count.clamp(min=1).to(sums.dtype))
 
 
-def _masked_logsumexp(x: Tensor, mask: Tensor) -> Tensor:
-    return x.masked_fill(~mask, NOTHING).logsumexp(1)
+def log_one_plus_sums(exponents: Tensor, groups: Tensor, n: int) -> Float[Tensor, " n"]:
+    """log(1 + sum of exp) of each of n groups.
+
+    >>> log_one_plus_sums(torch.tensor([0.0, 0.0, 1.0]), torch.tensor([0, 0, 2]), 3)
+    tensor([1.0986, 0.0000, 1.3133])
+    """
+    # the largest exponent, and that of the 1, is taken out
+    top = exponents.new_zeros(n).scatter_reduce(0, groups, exponents.detach(), "amax")
+    return top + torch.exp(-top).index_add(0, groups, torch.exp(exponents - top[groups])).log()
+
+
+def _masked_logsumexp(x: Tensor, mask: Tensor, scale: float = 1.0, dim: int = 1) -> Tensor:
+    return _MaskedLogSumExp.apply(x, mask, scale, dim)
+
+
+class _MaskedLogSumExp(torch.autograd.Function):
+    """log sum exp(scale x) over the True of a mask, keeping one (b, c) matrix for backward."""
+
+    @staticmethod
+    def forward(ctx, x, mask, scale, dim):
+        exponentials = (x * scale).masked_fill_(~mask, NOTHING)
+        top = exponentials.amax(dim, keepdim=True).clamp_(min=EMPTY)
+        exponentials.sub_(top).exp_()
+        # at least 1 wherever there is an entry: the largest one
+        total = exponentials.sum(dim, keepdim=True).clamp_(min=0.5)
+        ctx.save_for_backward(exponentials, total)
+        ctx.scale, ctx.dim = scale, dim
+        return (top + total.log()).squeeze(dim)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        exponentials, total = ctx.saved_tensors
+        return exponentials * (gradient.unsqueeze(ctx.dim) * ctx.scale / total), None, None, None
 
 
 def _by_row(values: Tensor, rows: Tensor, b: int) -> Tensor:
