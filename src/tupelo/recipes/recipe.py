@@ -7,10 +7,10 @@ None means: chosen from the data when the run starts, said on screen and written
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from tupelo.errors import InputError
 
@@ -29,19 +29,19 @@ LossName = Literal[PairLossName, TupleLossName, ClassLossName]
 Positives = Literal["all", "random", "easiest", "hardest"]
 Negatives = Literal["random", "hardest", "semi-hard", "semi-hard-nearest", "distance-weighted"]
 
-MAY_CHANGE = frozenset(
-    {
-        "epochs",
-        "steps",
-        "patience",
-        "evaluate_every",
-        "checkpoint_every",
-        "log_every",
-        "workers",
-        "tensorboard",
-    }
-)
-"""Options that may differ when a run is continued; they do not alter the steps already taken."""
+
+def _side(value: Any) -> Any:
+    """`64` and `48x64` of a command line as numbers; everything else as it is."""
+    if isinstance(value, str):
+        parts = value.lower().split("x")
+        if len(parts) <= 2 and all(part.strip().isdigit() for part in parts):
+            numbers = [int(part) for part in parts]
+            return numbers[0] if len(numbers) == 1 else numbers
+    return value
+
+
+Side = Annotated[int, Field(ge=8, le=4096)]
+Size = Annotated[Side | tuple[Side, Side], BeforeValidator(_side)]
 
 
 def _option(default: Any, panel: str, text: str, **limits: Any) -> Any:
@@ -66,11 +66,13 @@ class RetrievalRecipe(BaseModel):
         description="folder with a sub-folder per class, manifest, zip, or data set"
     )
 
-    size: int | None = _option(
-        None, "Data", "side of the pictures in pixels [as they are when all agree, else 224]", ge=8
+    size: Size | None = _option(
+        None,
+        "Data",
+        "side in pixels, or HEIGHTxWIDTH [as the pictures are when all agree, else 224]",
     )
     channels: Literal["auto", "1", "3"] = _option(
-        "auto", "Data", "1 grey, 3 colour; auto: grey when every picture is"
+        "auto", "Data", "1 grey, 3 colour, auto grey when every picture is"
     )
     resize: Literal["crop", "squash", "pad"] = _option(
         "crop", "Data", "how pictures of other shapes are made square"
@@ -78,8 +80,8 @@ class RetrievalRecipe(BaseModel):
     split: Literal["auto", "classes", "items", "given"] = _option(
         "auto",
         "Data",
-        "classes: train, validation and test share no class; items: every class is divided; "
-        "given: as the source says; auto: given where there is one, else classes",
+        "parts share no class (classes), every class is divided (items), as the source says "
+        "(given), given where there is one and else classes (auto)",
     )
     validation: float = _option(
         0.15, "Data", "share of classes (or items) to choose on; 0: none", ge=0, lt=1
@@ -88,7 +90,7 @@ class RetrievalRecipe(BaseModel):
         0.15, "Data", "share of classes (or items) looked at once, at the end", ge=0, lt=1
     )
     labels: Literal["class", "alphabet"] = _option(
-        "class", "Data", "alphabet: for Omniglot, train on alphabets instead of characters"
+        "class", "Data", "what is a class; alphabet is for Omniglot"
     )
     columns: dict[str, str] = _option(
         {}, "Data", "your name of a manifest column, as in path=file or label=species"
@@ -96,8 +98,11 @@ class RetrievalRecipe(BaseModel):
     allow_bad: float = _option(
         0.01, "Data", "share of pictures that may be unusable before the run stops", ge=0, le=1
     )
-    augment: Literal["auto", "none", "crop", "crop-flip"] = _option(
-        "auto", "Data", "random crops and mirroring; auto: crop-flip in colour, small crops in grey"
+    augment: Literal["auto", "none", "shift", "crop", "crop-flip"] = _option(
+        "auto",
+        "Data",
+        "moved by up to an eighth (shift), random parts scaled (crop), also mirrored (crop-flip), "
+        "crop-flip in colour and crop in grey (auto)",
     )
 
     backbone: str | None = _option(
@@ -111,11 +116,11 @@ class RetrievalRecipe(BaseModel):
         None, "Model", "start from a local file of weights (.safetensors, .pth without pickles)"
     )
 
-    loss: LossName = _option("multi-similarity", "Method", "what the comparison must satisfy")
+    loss: LossName = _option("margin", "Method", "what the comparison must satisfy")
     positives: Positives | None = _option(
         None,
         "Method",
-        "who is pulled: easiest is easy positive sampling (EPS), for classes of several looks or "
+        "who is pulled; easiest is easy positive sampling (EPS), for classes of several looks or "
         "labels with mistakes [easiest for triplet and margin, all for pair losses]",
     )
     negatives: Negatives | None = _option(
@@ -166,7 +171,7 @@ class RetrievalRecipe(BaseModel):
     seed: int = _option(0, "Training", "of the split, the start and all draws", ge=0, lt=2**63)
 
     precision: Literal["auto", "float32", "bfloat16"] = _option(
-        "auto", "Machine", "of the network; auto: bfloat16 where the hardware is faster in it"
+        "auto", "Machine", "of the network; bfloat16 where the hardware is faster in it (auto)"
     )
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = _option(
         "auto", "Machine", "kind of device"
@@ -230,6 +235,8 @@ class RetrievalRecipe(BaseModel):
                 "--pretrained needs a backbone with published weights, such as --backbone "
                 "resnet18; convnet has none"
             )
+        if self.weights is not None and self.backbone is None:
+            raise ValueError("--weights needs --backbone, the name of the network they belong to")
         if self.epochs is not None and self.steps is not None:
             raise ValueError("give --epochs or --steps, not both")
         if self.validation + self.test >= 1:

@@ -1,0 +1,126 @@
+"""Options of the command line made from the fields of the recipe, so that the two are equal."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+
+from tupelo.errors import InputError
+from tupelo.recipes.recipe import RetrievalRecipe, panel_of, read_recipe
+
+FLAGS = {"columns": "--column"}
+
+
+def with_recipe_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one option for every field of the recipe, beside its own parameters.
+
+    The command takes `**options` and finds there what was given, by name of the field.
+    """
+    own = [
+        parameter
+        for parameter in inspect.signature(command).parameters.values()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    made = [_parameter(name) for name in RetrievalRecipe.model_fields if name != "source"]
+    keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in [*own, *made]]
+
+    def wrapper(**given: Any) -> None:
+        command(**given)
+
+    wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
+    wrapper.__signature__ = inspect.Signature(keyword)  # pyright: ignore[reportFunctionMemberAccess]
+    return wrapper
+
+
+def _parameter(name: str) -> inspect.Parameter:
+    field = RetrievalRecipe.model_fields[name]
+    flag = FLAGS.get(name, "--" + name.replace("_", "-"))
+    kind = _kind(name, field.annotation)
+    if kind is bool:
+        flag = f"{flag}/--no-{flag.removeprefix('--')}"
+    text = field.description or ""
+    if get_origin(kind) is Literal:
+        text = f"{text}: {', '.join(get_args(kind))}"
+    if field.default is not None and name not in FLAGS:
+        text = f"{text} [{_shown(field.default)}]"
+    option = typer.Option(
+        flag,
+        help=text.replace("[", "\\["),  # rich reads brackets as style
+        show_default=False,
+        rich_help_panel=panel_of(field),
+        metavar=_metavar(kind, name),
+    )
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[Union[kind, None], option],  # noqa: UP007  (a value, not a type)
+    )
+
+
+def _kind(name: str, annotation: Any) -> Any:
+    """What typer reads: pydantic checks ranges, so that a recipe file is told the same."""
+    if name == "columns":
+        return list[str]
+    if name == "size":
+        return str
+    if get_origin(annotation) is Literal:
+        return annotation
+    (kind,) = [part for part in get_args(annotation) or (annotation,) if part is not NoneType]
+    return kind
+
+
+def _metavar(kind: Any, name: str) -> str | None:
+    if name == "columns":
+        return "NAME=YOURS"
+    if name == "size":
+        return "PIXELS"
+    if get_origin(kind) is Literal:
+        return "NAME"
+    return {int: "N", float: "X", str: "TEXT"}.get(kind)
+
+
+def _shown(default: Any) -> str:
+    return (
+        {True: "yes", False: "no"}.get(default, str(default))
+        if isinstance(default, bool)
+        else str(default)
+    )
+
+
+def merged(file: Path | None, source: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The values of a recipe file, overridden by the options that were given.
+
+    Another loss than that of the file also drops who the file pulls and pushes, which belong to
+    its loss, unless they are given too.
+
+    Raises:
+        InputError: as `read_recipe`, or a column is not given as NAME=YOURS.
+    """
+    given = {name: value for name, value in options.items() if value not in (None, [])}
+    if "columns" in given:
+        given["columns"] = as_columns(given["columns"])
+    stated = {} if file is None else read_recipe(file)
+    if given.get("loss", stated.get("loss")) != stated.get("loss"):
+        stated = {k: v for k, v in stated.items() if k not in ("positives", "negatives")}
+    if "steps" in given:
+        stated.pop("epochs", None)
+    if "epochs" in given:
+        stated.pop("steps", None)
+    return {**stated, **given, "source": source}
+
+
+def as_columns(texts: list[str]) -> dict[str, str]:
+    """`["path=file"]` as `{"path": "file"}`.
+
+    Raises:
+        InputError: a text has no `=`.
+    """
+    pairs = [text.partition("=") for text in texts]
+    wrong = [name for name, sign, _ in pairs if not sign]
+    if wrong:
+        raise InputError(f"--column must be NAME=YOURS, such as path=file, got {wrong[0]}")
+    return {name.strip(): yours.strip() for name, _, yours in pairs}

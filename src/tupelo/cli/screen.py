@@ -1,0 +1,316 @@
+"""What the commands write: summaries, a live line, tables; plain lines where no terminal is."""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tupelo.data import BadItem, ImageData, ImageSet
+from tupelo.data.listing import count_kinds
+from tupelo.inference import Embeddings, Evaluation
+from tupelo.models import Embedder
+from tupelo.recipes.recipe import RetrievalRecipe
+from tupelo.recipes.retrieval import Found, Result, Watcher
+from tupelo.training import Progress as Trained
+from tupelo.training import Run
+
+SCORES = {
+    "recall@1": "Recall@1",
+    "recall@2": "Recall@2",
+    "recall@4": "Recall@4",
+    "recall@8": "Recall@8",
+    "r_precision": "R-precision",
+    "map@r": "MAP@R",
+    "nmi": "NMI",
+    "ami": "AMI",
+}
+PLAIN_WIDTH = 100  # columns, where no terminal tells its own
+PLAIN_EVERY = 20  # seconds between lines of progress, where no line can be redrawn
+
+
+class Screen(Watcher):
+    """A watcher that writes; used as a context, which ends its live line.
+
+    Args:
+        console: where to; default standard output.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        console = console or Console(highlight=False)
+        if not console.is_terminal:
+            console.width = PLAIN_WIDTH
+        self.console = console
+        self._live = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.percentage:>3.0f} %  {task.fields[more]}"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._live.add_task("", more="", total=None, visible=False)
+        self._data: ImageData | None = None
+        self._batch = 0
+        self._steps = 0
+        self._told_rows: set[float] = set()
+        self._clock = time.monotonic()
+        self._taken: list[tuple[float, int]] = []
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    @contextmanager
+    def logging(self) -> Iterator[None]:
+        """Warnings of the library are written here; what the screen says itself is not."""
+        handler = RichHandler(console=self.console, show_time=False, show_path=False)
+        quiet = {"tupelo": logging.WARNING, "tupelo.data": logging.ERROR}
+        loggers = {name: logging.getLogger(name) for name in [*quiet, "lightning_fabric"]}
+        levels = {name: logger.level for name, logger in loggers.items()}
+        for name, logger in loggers.items():
+            logger.setLevel(quiet.get(name, logging.WARNING))
+        loggers["tupelo"].addHandler(handler)
+        try:
+            yield
+        finally:
+            loggers["tupelo"].removeHandler(handler)
+            for name, level in levels.items():
+                loggers[name].setLevel(level)
+
+    def line(self, text: str = "") -> None:
+        """A line of text with rich's markup."""
+        self.console.print(text)
+
+    def error(self, error: Exception) -> None:
+        """One red panel."""
+        self._live.stop()
+        name = {"InputError": "Cannot do this", "DataError": "Cannot use these pictures"}
+        title = name.get(type(error).__name__, type(error).__name__)
+        self.console.print(Panel(escape(str(error)), title=title, style="red", box=box.ROUNDED))
+
+    def interrupted(self, again: str) -> None:
+        """After Ctrl-C."""
+        self._live.stop()
+        self.console.print(f"[yellow]Interrupted.[/yellow] {escape(again)}".rstrip())
+
+    def _move(self, what: str, done: int, total: int, more: str = "") -> None:
+        self._live.update(
+            self._task, description=what, completed=done, total=total, more=more, visible=True
+        )
+        if done >= total:
+            self._live.update(self._task, visible=False)
+
+    def reading(self, stage: str, done: int, total: int) -> None:
+        """Pictures are probed or decoded."""
+        self._move(f"{stage.capitalize()} pictures", done, total)
+
+    def embedding(self, done: int, total: int) -> None:
+        """Pictures to be measured are embedded."""
+        self._move("Embedding", done, total)
+
+    def read(self, data: ImageData, listed: Path) -> None:
+        """The parts with their classes, and what was left out."""
+        self._data = data
+        table = Table(box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+        for column in ("part", "pictures", "classes", "of a class"):
+            table.add_column(column, justify="left" if column == "part" else "right")
+        parts = {"train": data.train, "validation": data.validation, "test": data.test}
+        for name, part in parts.items():
+            if part is None:
+                table.add_row(name, "-", "-", "-")
+                continue
+            counts = np.bincount(part.labels) if part.labels.ndim == 1 else part.labels.sum(0)
+            least, most = int(counts.min()), int(counts.max())
+            spread = f"{least:,} to {most:,}" if least < most else f"{least:,}"
+            table.add_row(name, f"{len(part):,}", f"{part.n_classes:,}", spread)
+        self.console.print(table)
+        height, width = data.train.size
+        kind = "grey" if data.train.channels == 1 else "colour"
+        where = "held in memory" if data.train.in_memory else "decoded for every batch"
+        self.line(f"{kind} pictures of {height} x {width} pixels, {where}")
+        if data.bad:
+            self.line(
+                f"[yellow]left out {len(data.bad):,}[/yellow] ({escape(count_kinds(data.bad))}), "
+                f"listed in {escape(str(listed))}"
+            )
+        if not data.validation:
+            self.line("no validation part: the weights of the last step are kept")
+
+    def chosen(self, recipe: RetrievalRecipe, model: Embedder, resumed: bool) -> None:
+        """What will be trained how."""
+        weights = sum(p.numel() for p in model.parameters()) / 1e6
+        start = "published weights" if recipe.pretrained else recipe.weights or "random weights"
+        self.line(
+            f"model      {recipe.backbone}, {weights:.1f} M weights, from {escape(start)}, to "
+            f"{recipe.dim} dimensions"
+        )
+        pulled = f", positives {recipe.positives}" if recipe.positives else ""
+        pushed = f", negatives {recipe.negatives}" if recipe.negatives else ""
+        kept = f", memory of {recipe.memory:,}" if recipe.memory else ""
+        self.line(f"objective  {recipe.loss}{pulled}{pushed}{kept}")
+        length = f"{recipe.epochs} epochs" if recipe.steps is None else f"{recipe.steps} steps"
+        self._batch = (recipe.classes or 0) * (recipe.per_class or 0)
+        self._steps = recipe.steps or 0
+        self.line(
+            f"training   {length} of batches of {recipe.classes} classes x {recipe.per_class}, "
+            f"{recipe.optimizer} from rate {recipe.lr:g}"
+        )
+        if not (recipe.pretrained or recipe.weights) and recipe.backbone != "convnet":
+            self.line("[dim]--pretrained would start from published weights (a download)[/dim]")
+        for advice in recipe.advice:
+            self.line(f"[yellow]note[/yellow] {escape(advice)}")
+        if resumed:
+            self.line("the run is there: continuing from its last checkpoint")
+        self.line()
+
+    def training(self, progress: Trained) -> None:
+        """A live line, and a lasting one for every evaluation."""
+        now = time.monotonic()
+        row = progress.row
+        step = self._steps_done(progress)
+        self._taken = [*self._taken[-50:], (now, step)]
+        (then, earlier), rate = self._taken[0], 0.0
+        if now > then:
+            rate = (step - earlier) * self._batch / (now - then)
+        total = progress.epochs * progress.batches or self._steps
+        of = f" of {progress.epochs}" if progress.epochs else ""
+        loss = f"loss {row['loss']:.4f}  " if "loss" in row else ""
+        self._move(f"Epoch {progress.epoch}{of}", step, total, f"{loss}{rate:,.0f} images/s")
+        if "val/map@r" in row:
+            self._evaluated(row)
+        if not self.console.is_terminal and now - self._clock > PLAIN_EVERY:
+            self._clock = now
+            left = (total - step) * (now - then) / max(1, step - earlier)
+            self.line(
+                f"epoch {progress.epoch}{of}, step {step} of {total}  {loss}{rate:,.0f} images/s, "
+                f"{left:,.0f} s left"
+            )
+
+    def trained(self, run: Run) -> None:
+        """The last evaluation, which no further step reports."""
+        for row in run.history[-1:]:
+            if "val/map@r" in row:
+                self._evaluated(row)
+        why = " (validation no longer improved)" if run.stopped == "patience" else ""
+        best = f", best validation MAP@R {run.best['map@r']:.4f}" if run.best else ""
+        self.line(f"trained {run.steps:,} steps in {run.seconds:,.0f} s{why}{best}\n")
+
+    def _steps_done(self, progress: Trained) -> int:
+        return (progress.epoch - 1) * progress.batches + progress.batch
+
+    def _evaluated(self, row: Mapping[str, float]) -> None:
+        if row["step"] in self._told_rows:
+            return
+        self._told_rows.add(row["step"])
+        loss = f"loss {row['loss']:.4f}   " if "loss" in row else ""
+        self.line(
+            f"epoch {row['epoch']:>3.0f}   {loss}validation MAP@R {row['val/map@r']:.4f}   "
+            f"Recall@1 {row['val/recall@1']:.4f}"
+        )
+
+    def result(self, result: Result) -> None:
+        """The table before and after, neighbours, and what to do next."""
+        if result.repeated:
+            self.line("this run was finished before; these are its results\n")
+        judged = self._data and (self._data.test or self._data.validation)
+        if self._data and judged:
+            new = set(judged.class_names).isdisjoint(self._data.train.class_names)
+            kind = "none of which trained" if new else "which also trained"
+            self.line(
+                f"[bold]{result.part}[/bold]: {len(judged):,} pictures of {judged.n_classes:,} "
+                f"classes, {kind}; each picture searches all others"
+            )
+            self.console.print(_before_and_after(result.before, result.after))
+            self._warn_collapse(result.after)
+        if result.found:
+            self.line("nearest neighbours after training, with cosine similarity")
+            self.console.print(self._neighbours(result.found))
+        folder = escape(str(result.folder))
+        self.line(
+            f"run directory [bold]{folder}[/bold]: recipe.yaml, results.json, metrics.csv, model/"
+        )
+        self.line(f"next  tupelo embed {folder} PICTURES --out embeddings.npz")
+        self.line(f"      tupelo evaluate {folder} OTHER_PICTURES")
+
+    def report(self, report: Evaluation, pictures: ImageSet, note: str) -> None:
+        """Scores of one evaluation."""
+        scores = report.as_dict()
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("score")
+        table.add_column("", justify="right")
+        for name, shown in SCORES.items():
+            if name in scores:
+                table.add_row(shown, f"{scores[name]:.4f}")
+        self.line(f"{len(pictures):,} pictures of {pictures.n_classes:,} classes")
+        self.console.print(table)
+        counts = f"{scores['n_queries']:,} queries in a gallery of {scores['n_gallery']:,}"
+        without = scores["n_unmatched"]
+        self.line(counts + (f"; {without:,} without a match are left out" if without else ""))
+        self._warn_collapse(scores)
+        if note:
+            self.line(f"[yellow]note[/yellow] {escape(note)}")
+
+    def written(self, out: Path, embedded: Embeddings, bad: tuple[BadItem, ...]) -> None:
+        """What `tupelo embed` wrote."""
+        n, dim = embedded.z.shape
+        left = f", left out {len(bad):,} ({count_kinds(bad)})" if bad else ""
+        self.line(
+            f"[bold]{escape(str(out))}[/bold]: {n:,} unit rows of {dim} numbers{escape(left)}"
+        )
+
+    def _warn_collapse(self, scores: Mapping[str, float]) -> None:
+        if scores.get("collapsed"):
+            self.line(
+                "[red]the embedding has collapsed: all pictures are mapped to one point[/red]"
+            )
+
+    def _neighbours(self, found: list[Found]) -> Table:
+        utf = self.console.encoding.lower().startswith("utf")
+        signs = {True: "✓" if utf else "+", False: "✗" if utf else "-"}
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_lines=False)
+        table.add_column("query", overflow="fold")
+        for place in range(max(len(one.paths) for one in found)):
+            table.add_column(str(place + 1), overflow="fold")
+        for one in found:
+            cells = [
+                f"{'[green]' if right else '[red]'}{signs[right]}[/] {escape(label)} "
+                f"{similarity:.3f}\n[dim]{escape(Path(path).name)}[/dim]"
+                for path, label, similarity, right in zip(
+                    one.paths, one.labels, one.similarity, one.right, strict=True
+                )
+            ]
+            table.add_row(f"{escape(one.label)}\n[dim]{escape(Path(one.query).name)}[/dim]", *cells)
+        return table
+
+
+def _before_and_after(before: Mapping[str, float], after: Mapping[str, float]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("score")
+    for column in ("before training", "after", "change"):
+        table.add_column(column, justify="right")
+    for name, shown in SCORES.items():
+        if name in before and name in after:
+            change = after[name] - before[name]
+            style = "green" if change > 0 else "red" if change < 0 else ""
+            table.add_row(
+                shown,
+                f"{before[name]:.4f}",
+                f"{after[name]:.4f}",
+                f"[{style}]{change:+.4f}[/]" if style else f"{change:+.4f}",
+            )
+    return table

@@ -1,0 +1,187 @@
+"""What a finished run is used for: embedding and measuring other pictures."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tupelo import models
+from tupelo.data import ImageData, ImageSet, images
+from tupelo.data.pictures import Progress
+from tupelo.errors import CheckpointError, InputError, MissingExtra
+from tupelo.inference import Embeddings, Evaluation, evaluate
+from tupelo.models import Embedder
+from tupelo.recipes.recipe import RetrievalRecipe, read_recipe, recipe_from
+
+CLUSTERED_AT_MOST = 10_000  # pictures; k-means of more takes longer than all the rest
+
+
+class Trained(NamedTuple):
+    """A model and the recipe it was trained by, None where it was trained without one."""
+
+    model: Embedder
+    recipe: RetrievalRecipe | None
+
+
+def open_run(folder: Path) -> Trained:
+    """The model of a run directory, or of a folder that `models.save` wrote.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be read.
+    """
+    if (folder / "model").is_dir():
+        recipe = folder / "recipe.yaml"
+        return Trained(
+            models.load(folder / "model"),
+            recipe_from(read_recipe(recipe)) if recipe.exists() else None,
+        )
+    if (folder / "model.safetensors").is_file():
+        return Trained(models.load(folder), None)
+    if (folder / "checkpoint").is_dir():
+        raise CheckpointError(
+            f"{folder} is a run that has not finished; repeat its tupelo train command to finish it"
+        )
+    raise CheckpointError(
+        f"{folder} holds no run; give the folder that tupelo train wrote with --out"
+    )
+
+
+def read_like(
+    trained: Trained,
+    source: str,
+    *,
+    split: str = "auto",
+    whole: bool = True,
+    columns: dict[str, str] | None = None,
+    allow_bad: float = 0.01,
+    progress: Progress | None = None,
+) -> ImageData:
+    """Pictures prepared as those the model was trained on.
+
+    Args:
+        trained: the model and its recipe.
+        source: as for `data.images`.
+        split: of the parts, where not the whole is wanted.
+        whole: all pictures as one part, found as `train`.
+        columns: see `data.images`; default those of the recipe.
+        allow_bad: see `data.images`.
+        progress: see `data.images`.
+    """
+    recipe, made = trained.recipe, trained.model.architecture
+    chosen = recipe.split if recipe is not None and split == "auto" else split
+    return images(
+        source,
+        split="items" if whole else None if chosen == "auto" else chosen,
+        size=made.size if recipe is None else recipe.size,
+        channels=1 if made.channels == 1 else 3,
+        resize="crop" if recipe is None else recipe.resize,
+        validation=0.0 if whole else 0.15 if recipe is None else recipe.validation,
+        test=0.0 if whole else 0.15 if recipe is None else recipe.test,
+        seed=0 if recipe is None else recipe.seed,
+        labels="class" if recipe is None else recipe.labels,
+        columns=columns or (None if recipe is None else recipe.columns),
+        allow_bad=allow_bad,
+        progress=progress,
+    )
+
+
+def part_of(data: ImageData, part: str) -> ImageSet:
+    """One part of the pictures, "all" being what `read_like` found whole.
+
+    Raises:
+        InputError: there is no such part.
+    """
+    found = {"train": data.train, "validation": data.validation, "test": data.test}
+    chosen = data.train if part == "all" else found[part]
+    if chosen is None:
+        raise InputError(f"--part {part} is empty: the run divides these pictures without one")
+    return chosen
+
+
+def seen_in_training(trained: Trained, source: str, part: str) -> str:
+    """A sentence where pictures of the training itself are measured, else nothing."""
+    if trained.recipe is None or part in ("validation", "test"):
+        return ""
+    if Path(source).resolve() != Path(trained.recipe.source).resolve():
+        return ""
+    return (
+        "the model was trained on pictures of this source, so these scores are too good; "
+        "--part test measures what it never saw"
+    )
+
+
+def clusters_quickly(pictures: ImageSet) -> bool:
+    """Whether k-means of these pictures is worth its time."""
+    return pictures.labels.ndim == 1 and len(pictures) <= CLUSTERED_AT_MOST
+
+
+def measure(
+    model: Embedder,
+    pictures: ImageSet,
+    gallery: ImageSet | None,
+    progress: Callable[[int, int], None] | None,
+) -> Evaluation:
+    """Scores of pictures that search each other, or a gallery whose classes have the same names."""
+    return evaluate(
+        model,
+        pictures,
+        gallery=gallery,
+        clustering=gallery is None and clusters_quickly(pictures),
+        progress=progress,
+    )
+
+
+def check_target(path: Path) -> None:
+    """Refuse a name of a file of embeddings before the work is done.
+
+    Raises:
+        InputError: it ends neither in .npz nor in .parquet.
+    """
+    if path.suffix not in (".npz", ".parquet"):
+        raise InputError(f"--out must end in .npz or .parquet, got {path}")
+
+
+def write_embeddings(path: Path, embedded: Embeddings, class_names: tuple[str, ...]) -> None:
+    """Write unit rows, labels and paths as `.npz` or `.parquet`, whole or not at all.
+
+    An `.npz` holds `z` float32 (n, d), `labels` and `paths` (n,); a Parquet file a column of each.
+    Tags of one picture are joined by `|`.
+
+    Raises:
+        InputError: the name ends otherwise.
+        MissingExtra: Parquet without pyarrow.
+    """
+    check_target(path)
+    z = embedded.z.numpy()
+    labels = label_names(embedded.labels, class_names)
+    paths = list(embedded.paths or map(str, range(len(z))))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.stem}.writing{path.suffix}")
+    try:
+        if path.suffix == ".npz":
+            np.savez(unfinished, z=z, labels=np.array(labels), paths=np.array(paths))
+        else:
+            _write_parquet(unfinished, z, labels, paths)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def label_names(labels: np.ndarray, class_names: tuple[str, ...]) -> list[str]:
+    """The label of each picture in words; tags of one joined by `|`."""
+    if labels.ndim == 2:
+        return ["|".join(class_names[tag] for tag in np.flatnonzero(row)) for row in labels]
+    return [class_names[label] for label in labels]
+
+
+def _write_parquet(path: Path, z: np.ndarray, labels: list[str], paths: list[str]) -> None:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise MissingExtra(
+            f"writing {path.suffix} needs pyarrow: pip install 'tupelo[tables]'; .npz needs nothing"
+        ) from error
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(z.ravel()), z.shape[1])
+    parquet.write_table(pa.table({"path": paths, "label": labels, "z": rows}), path)
