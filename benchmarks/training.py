@@ -212,7 +212,7 @@ def floor_step(case: Case, steps: int, *, bf16: bool) -> float:
         network = network.to(memory_format=torch.channels_last)
         images = images.to(memory_format=torch.channels_last)
     gradient = torch.randn(CLASSES * PER_CLASS, DIM) / DIM
-    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, fused=True)
 
     def step(images: torch.Tensor, gradient: torch.Tensor) -> None:
         optimizer.zero_grad()
@@ -287,7 +287,8 @@ Both sides train the same network from the same {FILE_SIDE} px JPEG files, {CLAS
 batch, random resized crops and flips of the same strength, multi-similarity loss, AdamW. The peer
 is the plain float32 loop of pytorch-metric-learning's examples with a `DataLoader` of
 {PEER_WORKERS} workers. The floor is forward, backward and optimiser step of the network alone on
-one fixed batch; "outside" is what a side takes beyond the floor of its own precision.
+one fixed batch, with the fused AdamW; "outside" is what a side takes beyond the floor of its own
+precision, the peer's default AdamW included.
 
 Tupelo decodes every picture once and keeps it at its training size ({reading}, before the first
 step, not counted above), and crops from that; the peer decodes and crops the {FILE_SIDE} px file
