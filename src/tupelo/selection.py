@@ -161,9 +161,11 @@ class DistanceWeighted:
         squared = distance.clamp(self.cutoff, 2 - 1e-4).square_()
         log_w = torch.log(squared).mul_((2 - dim) / 2)
         log_w.add_(squared.mul_(-0.25).log1p_(), alpha=-(dim - 3) / 2)
-        log_w.masked_fill_(~usable, -math.inf)
-        top = log_w.amax(1, keepdim=True)
-        weights = log_w.sub_(top.clamp(min=-1e30)).exp_()
+        unusable = ~usable
+        top = log_w.masked_fill_(unusable, -math.inf).amax(1, keepdim=True)
+        # below e^-80 float32 becomes subnormal, where exp and sums are 30 times slower
+        weights = log_w.sub_(top.clamp(min=-1e30)).clamp_(min=-80).exp_()
+        weights.masked_fill_(unusable, 0)
         return torch.where(top.isfinite(), weights, allowed.to(weights.dtype))
 
     def _check(self, comparison: Comparison, dim: int) -> None:

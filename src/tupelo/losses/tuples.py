@@ -145,7 +145,7 @@ class NPair(TupleLoss):
     ) -> Float[Tensor, " t"]:
         """Terms of t tuples."""
         to_positive = (anchor * positive).sum(-1)
-        to_negative = torch.einsum("td,tkd->tk", anchor, negative)
+        to_negative = (negative @ anchor[:, :, None])[:, :, 0]
         terms = F.softplus(to_negative.logsumexp(1) - to_positive)
         return terms + self.l2_weight * anchor.square().sum(-1)
 
