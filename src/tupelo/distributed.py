@@ -153,5 +153,5 @@ class _GatherRows(torch.autograd.Function):
         return _all_rows(own.contiguous(), counts)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx, gradient: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         return gradient[ctx.own] * ctx.world, None

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import json
+import logging
 import os
 import tempfile
 import threading
@@ -19,19 +20,20 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from lightning_fabric import Fabric
 from torch import nn
-from torch.multiprocessing import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from tupelo import checkpoints, errors
 from tupelo.data import ClassBalanced, ImageSet
 from tupelo.data.imageset import Augment
 from tupelo.data.loader import BatchMaker
 from tupelo.errors import InputError, TupeloError
-from tupelo.inference import fast_precision
-from tupelo.training.loop import Job, Progress, Run, train
+from tupelo.inference import Precision, fast_precision
+from tupelo.training.loop import train
+from tupelo.training.records import Job, Progress, Run
 from tupelo.training.settings import Settings
 from tupelo.types import Objective
 
-_FABRIC_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
+_FABRIC_PRECISION: dict[str, Precision] = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
 
 def fit(
@@ -104,7 +106,7 @@ def fit(
         model, objective, train, validate, Path(out) if out else None, settings, batches, augment
     )
     report = progress or _nothing
-    with _caller_randomness_kept():
+    with _caller_randomness_kept(), _quiet_fabric():
         if settings.processes > 1 and not dist.is_torchelastic_launched():
             return _in_processes(job, report)
         return _in_this_process(job, report)
@@ -127,6 +129,18 @@ def _nothing(progress: Progress) -> None:
 def _caller_randomness_kept() -> Iterator[None]:
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         yield
+
+
+@contextmanager
+def _quiet_fabric() -> Iterator[None]:
+    """Fabric prints what it sets up through loggers with handlers of their own."""
+    chatty = logging.getLogger("lightning_fabric")
+    level = chatty.level
+    chatty.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        chatty.setLevel(level)
 
 
 def _in_this_process(job: Job, report: Callable[[Progress], None]) -> Run:
@@ -190,7 +204,7 @@ def _in_processes(job: Job, report: Callable[[Progress], None]) -> Run:
     assert result is not None  # noqa: S101  (the first process wrote it, or one raised)
     checkpoints.restore_module(job.model, result.tensors, "model/")
     checkpoints.restore_module(job.objective, result.tensors, "objective/")
-    return Run(**result.record | {"folder": job.out})
+    return Run(folder=job.out, **result.record)
 
 
 def _one_of_several(fabric: Fabric, *, job: Job, folder: Path, sender: Connection) -> None:
@@ -208,7 +222,8 @@ def _one_of_several(fabric: Fabric, *, job: Job, folder: Path, sender: Connectio
             **checkpoints.module_tensors(job.model, "model/"),
             **checkpoints.module_tensors(job.objective, "objective/"),
         }
-        checkpoints.save(folder, "result", 0, tensors, asdict(run) | {"folder": None})
+        record = {name: value for name, value in asdict(run).items() if name != "folder"}
+        checkpoints.save(folder, "result", 0, tensors, record)
 
 
 def _told(folder: Path, error: ProcessRaisedException) -> Exception:

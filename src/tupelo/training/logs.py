@@ -120,7 +120,7 @@ class Log:
         self.rows.append(row)
         if self._path is not None:
             try:
-                self._append(row)
+                self._append(self._path, row)
             except OSError as error:
                 self._behind = True
                 logger.warning("cannot write %s (%s); training goes on", self._path, error)
@@ -133,16 +133,16 @@ class Log:
         if self._board is not None:
             self._board.close()
 
-    def _append(self, row: Row) -> None:
+    def _append(self, path: Path, row: Row) -> None:
         columns = list(dict.fromkeys([*self._columns, *row]))
         if columns != self._columns or self._behind:
             self._columns = columns
-            unfinished = self._path.with_suffix(".writing")
+            unfinished = path.with_suffix(".writing")
             unfinished.write_text(_text(self.rows, columns, header=True))
-            unfinished.replace(self._path)
+            unfinished.replace(path)
             self._behind = False
         else:
-            with self._path.open("a", newline="") as file:
+            with path.open("a", newline="") as file:
                 file.write(_text([row], columns, header=False))
 
 

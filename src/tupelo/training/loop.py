@@ -1,88 +1,28 @@
 """The training loop: epochs of steps, each from its own random numbers."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from timm.layers import convert_sync_batchnorm
+from lightning_fabric.wrappers import _FabricModule
+from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from tupelo import inference, models
-from tupelo.data import Batch, ImageSet, loader
-from tupelo.data.imageset import Augment
-from tupelo.data.loader import BatchMaker
+from tupelo.data import Batch, loader
 from tupelo.distributed import rebuilt, share_number, share_state
 from tupelo.models import Embedder
 from tupelo.training.logs import Log, Row, Window
 from tupelo.training.optimizers import build_optimizer, rate_factor, set_rates
+from tupelo.training.records import Job, Progress, Run
 from tupelo.training.resuming import Position, Store, identity
 from tupelo.training.settings import Settings
 from tupelo.training.steps import Seeds, Step, in_chunks, one_piece
-from tupelo.types import Embedded, Objective
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is to be trained on what, and how."""
-
-    model: nn.Module
-    objective: Objective
-    train: ImageSet
-    validate: ImageSet | None
-    out: Path | None
-    settings: Settings
-    batches: BatchMaker
-    augment: Augment | None
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a training run came to.
-
-    Attributes:
-        folder: of the run, or None.
-        best: validation metrics of the weights in the model; {} without validation.
-        history: the rows of `metrics.csv`: step, epoch, means of losses and statistics since the
-            row before, learning rate, images per second; validation metrics after an epoch.
-        stopped: "finished", or "patience" when validation no longer improved.
-        epochs: epochs trained.
-        steps: optimiser steps taken.
-        seconds: time spent, over all parts of a resumed run.
-    """
-
-    folder: Path | None
-    best: Row
-    history: list[Row]
-    stopped: str
-    epochs: int
-    steps: int
-    seconds: float
-
-
-class Progress(NamedTuple):
-    """What a progress callback is told after every step.
-
-    Attributes:
-        epoch: the running one, from 1.
-        epochs: planned; 0 when the run is given in steps.
-        batch: batches done of this epoch.
-        batches: of this epoch.
-        row: the newest row of the log; {} before the first.
-    """
-
-    epoch: int
-    epochs: int
-    batch: int
-    batches: int
-    row: Row
+from tupelo.types import Embedded
 
 
 class _Parts(NamedTuple):
@@ -90,7 +30,7 @@ class _Parts(NamedTuple):
 
     fabric: Fabric
     job: Job
-    network: nn.Module  # the model, in its precision, and synchronised between processes
+    network: _FabricModule  # the model, in its precision, and synchronised between processes
     step: Step
     optimizer: torch.optim.Optimizer
     store: Store
@@ -129,9 +69,8 @@ def _prepare(
     fabric: Fabric, job: Job, report: Callable[[Progress], None]
 ) -> tuple[_Parts, Position]:
     settings, model, objective = job.settings, job.model, job.objective
-    precision = fabric.strategy.precision.precision
     known = identity(
-        model, objective, job.train, settings, precision=precision, batches=job.batches
+        model, objective, job.train, settings, precision=_precision(fabric), batches=job.batches
     )
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         convert_sync_batchnorm(model)
@@ -165,8 +104,12 @@ def _prepare(
     ), position
 
 
+def _precision(fabric: Fabric) -> inference.Precision:
+    return "bf16-mixed" if fabric.strategy.precision.precision == "bf16-mixed" else "32-true"
+
+
 def _channels_last(fabric: Fabric) -> bool:
-    return fabric.device.type == "cpu" or fabric.strategy.precision.precision == "bf16-mixed"
+    return fabric.device.type == "cpu" or _precision(fabric) == "bf16-mixed"
 
 
 def _stopped(settings: Settings, position: Position) -> str:
@@ -184,13 +127,13 @@ def _epoch(parts: _Parts, position: Position) -> None:
     """From wherever the epoch stands to its end, evaluated and logged."""
     job, settings = parts.job, parts.job.settings
     plan = job.batches.epoch(position.epoch)
-    count = len(plan)
     if settings.steps is not None:
-        count = min(count, settings.steps - position.step + position.batch)
+        plan = plan[: settings.steps - position.step + position.batch]
+    count = len(plan)
     if position.batch == 0:
         _begin_epoch(parts, position)
     window = Window()
-    for batch in _batches(parts, plan, position, count):
+    for batch in _batches(parts, plan, position):
         _take_step(parts, position, batch, count, window)
         position.batch += 1
         position.step += 1
@@ -236,10 +179,11 @@ def _embed_train(parts: _Parts) -> Iterator[tuple[Embedded, Tensor]]:
         batch = _placed(parts, job.train.batch(rows))
         with torch.no_grad(), parts.fabric.autocast():
             output = job.model(batch.images)
-        yield rebuilt(output, lambda t: t if t.dtype == torch.float64 else t.float()), batch.labels
+        wide: Embedded = rebuilt(output, lambda t: t if t.dtype == torch.float64 else t.float())
+        yield wide, batch.labels
 
 
-def _batches(parts: _Parts, plan, position: Position, count: int) -> Iterator[Batch]:
+def _batches(parts: _Parts, plan: Sequence[np.ndarray], position: Position) -> Iterator[Batch]:
     job, fabric = parts.job, parts.fabric
     made = loader(
         job.train,
@@ -252,17 +196,16 @@ def _batches(parts: _Parts, plan, position: Position, count: int) -> Iterator[Ba
         rank=fabric.global_rank,
         world=fabric.world_size,
     )
-    with closing(made):
-        for batch in islice(made, count - position.batch):
-            yield _placed(parts, batch)
+    for batch in made:
+        yield _placed(parts, batch)
 
 
 class _Planned(NamedTuple):
     """Batches already made for the epoch, so that they are not made twice."""
 
-    plan: list[np.ndarray]
+    plan: Sequence[np.ndarray]
 
-    def epoch(self, number: int) -> list[np.ndarray]:
+    def epoch(self, number: int) -> Sequence[np.ndarray]:
         return self.plan
 
 
@@ -319,7 +262,7 @@ def _evaluate(parts: _Parts, position: Position) -> Row:
         return {}
     metrics = {}
     if parts.fabric.is_global_zero:
-        precision = parts.fabric.strategy.precision.precision
+        precision = _precision(parts.fabric)
         report = inference.evaluate(job.model, job.validate, clustering=False, precision=precision)
         metrics = {name: float(number) for name, number in report.as_dict().items()}
     score = share_number(metrics.get("map@r", 0.0), parts.fabric.device)

@@ -116,8 +116,8 @@ class Store:
         if self._folder is None or not self._writes:
             return
         try:
-            self._save_best(position)
-            self._save_last(position)
+            self._save_best(self._folder, position)
+            self._save_last(self._folder, position)
         except OSError as error:
             logger.warning(
                 "no checkpoint at step %d: cannot write to %s (%s); training goes on, the "
@@ -134,13 +134,13 @@ class Store:
         checkpoints.restore_module(self._model, self._best, "model/")
         return True
 
-    def _save_best(self, position: Position) -> None:
+    def _save_best(self, folder: Path, position: Position) -> None:
         if self._best is not None and self._best_name is None:
             self._best_name = checkpoints.save(
-                self._folder, "best", position.best_step, self._best, {"metrics": position.best}
+                folder, "best", position.best_step, self._best, {"metrics": position.best}
             )
 
-    def _save_last(self, position: Position) -> None:
+    def _save_last(self, folder: Path, position: Position) -> None:
         tensors = {
             **checkpoints.module_tensors(self._model, "model/"),
             **checkpoints.module_tensors(self._objective, "objective/"),
@@ -151,9 +151,9 @@ class Store:
             "best": self._best_name,
             "identity": self._identity,
         }
-        name = checkpoints.save(self._folder, "last", position.step, tensors, record)
+        name = checkpoints.save(folder, "last", position.step, tensors, record)
         present = [name, *([self._best_name] if self._best_name else [])]
-        checkpoints.prune(self._folder, [*self._previous, *present])
+        checkpoints.prune(folder, [*self._previous, *present])
         self._previous = present
 
 

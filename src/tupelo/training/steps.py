@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -50,7 +51,7 @@ Step = Callable[[Batch, Seeds], LossValue]
 """`(batch, seeds) -> loss`, with the gradients left in the parameters."""
 
 
-def one_piece(fabric: Fabric, network: nn.Module, objective: Objective) -> Step:
+def one_piece(fabric: Fabric, network: _FabricModule, objective: Objective) -> Step:
     """Forward, objective and backward of the whole batch."""
 
     def step(batch: Batch, seeds: Seeds) -> LossValue:
@@ -63,7 +64,7 @@ def one_piece(fabric: Fabric, network: nn.Module, objective: Objective) -> Step:
     return step
 
 
-def in_chunks(fabric: Fabric, network: nn.Module, objective: Objective, rows: int) -> Step:
+def in_chunks(fabric: Fabric, network: _FabricModule, objective: Objective, rows: int) -> Step:
     """The same gradients with the graph of only `rows` rows in memory at a time.
 
     All chunks are embedded without a graph; the objective on the joined rows gives the gradient
