@@ -109,6 +109,14 @@ def test_float64_all_the_way():
     assert out.z.dtype == out.raw.dtype == torch.float64
 
 
+def test_the_convnet_is_deeper_for_larger_pictures():
+    assert len(embedder("convnet", size=28).backbone.blocks) == 4
+    deep = embedder("convnet", size=64)
+    assert len(deep.backbone.blocks) == 5
+    assert deep(torch.rand(2, 3, 64, 64)).features.shape == (2, 256)
+    assert len(rebuild(deep.architecture).backbone.blocks) == 5
+
+
 def test_a_module_of_the_user():
     images = torch.rand(2, 3, 8, 8)
     model = embedder(Flat(), dim=5)

@@ -8,18 +8,31 @@ from torch import Tensor, nn
 from tupelo.errors import InputError
 
 
+LARGE_SIDE = 48  # pixels from which a fifth block pays: at 28 it harms, at 64 it helps
+
+
+def widths_for(size: int | None) -> tuple[int, ...]:
+    """Widths of a `ConvNet` for pictures of that side in pixels; None counts as small.
+
+    >>> widths_for(28), widths_for(64)
+    ((32, 64, 128, 256), (32, 64, 128, 256, 256))
+    """
+    small = (32, 64, 128, 256)
+    return small if size is None or size < LARGE_SIDE else (*small, 256)
+
+
 class ConvNet(nn.Module):
     """Blocks of 3 x 3 convolution, batch normalisation, ReLU and maximum over 2 x 2.
 
     Made for pictures of about 28 to 96 pixels. Every block but the last halves the picture; an
-    average over what is left makes any size legal. Plain blocks that widen embed unseen classes
-    as well as residual ones of twice the depth, at a third of their cost (docs/design.md has the
-    comparison); the idea is that of Vinyals et al., "Matching Networks", NeurIPS 2016, whose four
-    blocks are all 64 wide and end in a flattened picture.
+    average over what is left makes any size legal. On most sets tried, plain blocks that widen
+    embed unseen classes about as well as residual ones of twice the depth, at a third of their
+    cost (docs/design.md has the comparison); the idea is that of Vinyals et al., "Matching
+    Networks", NeurIPS 2016, whose four blocks are all 64 wide and end in a flattened picture.
 
     Args:
         channels: of the pictures; 1 grey, 3 colour.
-        widths: channels after each block.
+        widths: channels after each block; `widths_for` has what suits a size.
 
     Raises:
         InputError: `channels` or a width is below 1, or no width is given.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tupelo.errors import InputError
-from tupelo.models.backbones import ConvNet
+from tupelo.models.backbones import ConvNet, widths_for
 from tupelo.models.weights import load_weights, pretrained_source
 from tupelo.types import Embedded
 
@@ -170,8 +170,8 @@ def embedder(
             that holds nothing but tensors. A classifier in it is left out; first convolutions
             are adapted to `channels` as timm does it.
         channels: of the pictures; 1 grey, 3 colour.
-        size: side in pixels; needed by backbones of one fixed size (vision transformers) when
-            it differs from their own, otherwise only remembered.
+        size: side in pixels. Backbones of one fixed size (vision transformers) are built for it,
+            and the ConvNet is deeper from 48 pixels on; otherwise it is only remembered.
         features: width f of a module of yours; default its attribute `num_features`.
         bias: the head has one.
         layer_norm: layer normalisation without learned scale before the head.
@@ -195,7 +195,7 @@ def embedder(
     if isinstance(backbone, nn.Module):
         name, module = CUSTOM, backbone
     elif backbone == CONVNET:
-        name, module = CONVNET, ConvNet(channels=channels)
+        name, module = CONVNET, ConvNet(channels=channels, widths=widths_for(size))
     else:
         name, module = backbone, _timm_backbone(backbone, channels, size, pretrained)
     if pretrained and name in (CONVNET, CUSTOM):
@@ -243,7 +243,8 @@ def rebuild(architecture: Architecture, backbone: nn.Module | None = None) -> Em
             f"this one was built around {architecture.backbone!r}"
         )
     if backbone is None and architecture.backbone == CONVNET:
-        backbone = ConvNet(channels=architecture.channels)
+        widths = widths_for(architecture.size)
+        backbone = ConvNet(channels=architecture.channels, widths=widths)
     elif backbone is None:
         backbone = _timm_backbone(
             architecture.backbone, architecture.channels, architecture.size, pretrained=False
