@@ -130,7 +130,7 @@ class Embedder(nn.Module):
         torch.Size([3, 8])
         """
         with torch.autocast(features.device.type, enabled=False):
-            features = features.to(self.head[-1].weight.dtype)
+            features = features.to(next(self.head.parameters()).dtype)
             return Embedded.of(self.head(features), features)
 
     def train(self, mode: bool = True) -> "Embedder":

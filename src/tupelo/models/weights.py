@@ -41,16 +41,16 @@ def pretrained_source(name: str) -> dict[str, Any]:
             f"timm publishes no weights for {name!r}"
             + (f"; it has them for {known}" if known else "; use pretrained=False")
         )
-    if config.file or _answers(constants.ENDPOINT if config.hf_hub_id else config.url):
+    page = f"{constants.ENDPOINT}/{config.hf_hub_id}" if config.hf_hub_id else str(config.url)
+    if config.file or _answers(constants.ENDPOINT if config.hf_hub_id else page):
         return {}
     file_names = (config.hf_hub_filename,) if config.hf_hub_filename else HUB_FILES
     cached = _cached(config.hf_hub_id, file_names) if config.hf_hub_id else None
     if cached is not None:
         log.info("the hub does not answer; weights of %s from the cache", name)
         return {"pretrained_cfg_overlay": {"file": cached}}
-    where = f"{constants.ENDPOINT}/{config.hf_hub_id}" if config.hf_hub_id else config.url
     raise InputError(
-        f"the pretrained weights of {name!r} are not on this machine and {where} does not "
+        f"the pretrained weights of {name!r} are not on this machine and {page} does not "
         "answer; download model.safetensors there on a machine with a network and pass the file "
         "as weights=, or use pretrained=False"
     )
