@@ -31,7 +31,7 @@ from tupelo.selection import PerAnchor
 from tupelo.types import Embedded, Objective
 
 CLASS_ROWS = 1000
-PEER_SECONDS = 8.0
+PEER_SECONDS = 12.0
 PEER_GIGABYTES = 8.0
 AIMS = {128: 6.0, 512: 4.0}  # multiples of the floor by width, from a batch of 512
 AIM_MEGABYTES = 64  # at 1024
@@ -228,7 +228,7 @@ def measure_peers(setting: Setting, floors: dict, earlier: dict[str, dict]) -> d
             found[name] = {"left out": previous["left out"]}
             continue
         growth = (setting.batch / previous.get("batch", setting.batch)) ** 3
-        if previous.get("ms", 0) * growth > PEER_SECONDS * 1e3 * 8:
+        if previous.get("ms", 0) * growth > PEER_SECONDS * 1e3:
             found[name] = {"left out": f"> {PEER_SECONDS:g} s expected"}
             continue
         found[name] = with_limits(work.theirs(build)) | {"batch": setting.batch}

@@ -261,8 +261,8 @@ def encode_labels(*sides) -> tuple[Tensor, ...]:
     >>> encode_labels(["b", "a"], ["a", "c"])
     (tensor([0, 1]), tensor([1, 2]))
     """
-    tensors = [_as_tensor(side) for side in sides]
-    if all(t is not None for t in tensors):
+    tensors = [t for t in map(_as_tensor, sides) if t is not None]
+    if len(tensors) == len(sides):
         kinds = {t.ndim for t in tensors}
         if kinds not in ({1}, {2}):
             raise InputError(
@@ -356,7 +356,7 @@ class _Distance(torch.autograd.Function):
         return distance
 
     @staticmethod
-    def backward(ctx, gradient):
-        (distance,) = ctx.saved_tensors
+    def backward(ctx, *grad_outputs):
+        (gradient,), (distance,) = grad_outputs, ctx.saved_tensors
         ratio = gradient / distance
         return -ratio, ratio.sum(1).mul_(0.5), ratio.sum(0).mul_(0.5)

@@ -7,6 +7,7 @@ An objective is all that the training loop sees. Objectives wrap each other inst
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from typing import cast
 
 import torch
 from jaxtyping import Int
@@ -306,12 +307,12 @@ class Sum(Objective):
 
     def begin_epoch(self, embed_train: Callable[[], Iterator[tuple[Embedded, Tensor]]]) -> None:
         """Pass on to every objective."""
-        for objective in self.objectives.values():
+        for objective in cast("list[Objective]", self.objectives.values()):
             objective.begin_epoch(embed_train)
 
     def end_epoch(self) -> None:
         """Pass on to every objective."""
-        for objective in self.objectives.values():
+        for objective in cast("list[Objective]", self.objectives.values()):
             objective.end_epoch()
 
 
@@ -352,12 +353,12 @@ class PerLearner(Objective):
 
     def begin_epoch(self, embed_train: Callable[[], Iterator[tuple[Embedded, Tensor]]]) -> None:
         """Pass on to every learner's objective."""
-        for objective in self.objectives:
+        for objective in cast("list[Objective]", self.objectives):
             objective.begin_epoch(embed_train)
 
     def end_epoch(self) -> None:
         """Pass on to every learner's objective."""
-        for objective in self.objectives:
+        for objective in cast("list[Objective]", self.objectives):
             objective.end_epoch()
 
 
@@ -382,10 +383,9 @@ def _share(terms: Tensor) -> float:
 
 def _joined(values) -> LossValue:
     """Weighted sum of named loss values, with their parts and statistics under their names."""
-    total, parts, statistics = None, {}, {}
+    totals, parts, statistics = [], {}, {}
     for name, weight, value in values:
-        weighted = weight * value.total
-        total = weighted if total is None else total + weighted
+        totals.append(weight * value.total)
         parts |= {f"{name}/{part}": weight * scalar for part, scalar in value.parts.items()}
         statistics |= {f"{name}/{key}": number for key, number in value.statistics.items()}
-    return LossValue(total, parts, statistics)
+    return LossValue(torch.stack(totals).sum(), parts, statistics)

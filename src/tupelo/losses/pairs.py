@@ -372,8 +372,8 @@ class _MaskedLogSumExp(torch.autograd.Function):
         return (top + total.log()).squeeze(dim)
 
     @staticmethod
-    def backward(ctx, gradient):
-        exponentials, total = ctx.saved_tensors
+    def backward(ctx, *grad_outputs):
+        (gradient,), (exponentials, total) = grad_outputs, ctx.saved_tensors
         return exponentials * (gradient.unsqueeze(ctx.dim) * ctx.scale / total), None, None, None
 
 

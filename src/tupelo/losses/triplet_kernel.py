@@ -3,12 +3,14 @@
 from typing import no_type_check
 
 import numpy as np
-from numba import prange
+from numba import get_num_threads, prange
 
 from tupelo.compiled import compiled
 
 # Sorting n negatives costs about as much as counting them for this many positives (measured).
 SORT_FROM_POSITIVES = 768
+
+MOST_THREADS = get_num_threads()
 
 
 @no_type_check

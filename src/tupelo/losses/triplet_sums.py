@@ -47,8 +47,8 @@ class _TripletSums(torch.autograd.Function):
         return sums, active
 
     @staticmethod
-    def backward(ctx, gradient, _):
-        (slope,) = ctx.saved_tensors
+    def backward(ctx, *grad_outputs):
+        (gradient, _), (slope,) = grad_outputs, ctx.saved_tensors
         return slope * gradient[:, None], None, None, None
 
 
@@ -56,12 +56,12 @@ def _compiled(distance, positive, negative, margin) -> tuple[Tensor, Tensor, Ten
     # imported on use: loading numba takes longer than most calls of this function
     import numba
 
-    from tupelo.losses.triplet_kernel import triplet_rows
+    from tupelo.losses.triplet_kernel import MOST_THREADS, triplet_rows
 
     sums = torch.empty(len(distance), dtype=distance.dtype)
     active = torch.empty(len(distance), dtype=torch.int64)
     slope = torch.empty_like(distance, memory_format=torch.contiguous_format)
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    numba.set_num_threads(min(torch.get_num_threads(), MOST_THREADS))
     triplet_rows(
         distance.contiguous().numpy(),
         positive.contiguous().numpy(),
