@@ -66,10 +66,11 @@ def _told(debug: bool, *, again: str = "") -> "Iterator[Screen]":
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"tupelo {tupelo.__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 from rich import box
@@ -35,6 +34,7 @@ SCORES = {
     "nmi": "NMI",
     "ami": "AMI",
 }
+Scores = Mapping[str, float | int]
 PLAIN_WIDTH = 100  # columns, where no terminal tells its own
 PLAIN_EVERY = 20  # seconds between lines of progress, where no line can be redrawn
 
@@ -68,7 +68,7 @@ class Screen(Watcher):
         self._clock = time.monotonic()
         self._taken: list[tuple[float, int]] = []
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Screen":
         self._live.start()
         return self
 
@@ -213,7 +213,7 @@ class Screen(Watcher):
     def _steps_done(self, progress: Trained) -> int:
         return (progress.epoch - 1) * progress.batches + progress.batch
 
-    def _evaluated(self, row: Mapping[str, float]) -> None:
+    def _evaluated(self, row: Scores) -> None:
         if row["step"] in self._told_rows:
             return
         self._told_rows.add(row["step"])
@@ -273,7 +273,7 @@ class Screen(Watcher):
             f"[bold]{escape(str(out))}[/bold]: {n:,} unit rows of {dim} numbers{escape(left)}"
         )
 
-    def _warn_collapse(self, scores: Mapping[str, float]) -> None:
+    def _warn_collapse(self, scores: Scores) -> None:
         if scores.get("collapsed"):
             self.line(
                 "[red]the embedding has collapsed: all pictures are mapped to one point[/red]"
@@ -298,7 +298,7 @@ class Screen(Watcher):
         return table
 
 
-def _before_and_after(before: Mapping[str, float], after: Mapping[str, float]) -> Table:
+def _before_and_after(before: Scores, after: Scores) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("score")
     for column in ("before training", "after", "change"):

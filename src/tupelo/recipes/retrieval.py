@@ -70,8 +70,8 @@ class Result:
     folder: Path
     recipe: RetrievalRecipe
     part: str
-    before: dict[str, float]
-    after: dict[str, float]
+    before: dict[str, float | int]
+    after: dict[str, float | int]
     found: list[Found]
     training: dict[str, Any]
     repeated: bool
