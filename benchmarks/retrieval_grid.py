@@ -1,6 +1,6 @@
 """Losses x {all, random, easiest positives} on four real data sets, equal budget, three seeds.
 
-    TUPELO_DATA=... python benchmarks/retrieval_grid.py [DATA SET ...]     # about 45 minutes, 2 cores
+    TUPELO_DATA=... python benchmarks/retrieval_grid.py [DATA SET ...]  # about 45 minutes, 2 cores
 
 Classes of training and test are disjoint. Every cell is trained with the same batches, steps and
 rates, and measured once, on the test classes, after the last step: nothing is selected. Colour
@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from results import Page, seeds_summary
 from torch import Tensor, nn
 
+from results import Page, seeds_summary
 from tupelo import data, evaluation, losses
 from tupelo.data.imageset import Augment
 from tupelo.models import ConvNet
