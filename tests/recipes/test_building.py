@@ -1,0 +1,122 @@
+"""What is chosen from the data, and what a recipe builds."""
+
+import numpy as np
+import pytest
+import torch
+
+from tupelo.data import ImageSet
+from tupelo.objectives import Memory, OnClasses, OnPairs, OnTuples
+from tupelo.recipes import building
+from tupelo.recipes.recipe import RetrievalRecipe
+from tupelo.types import Embedded
+
+
+def pictures(counts: list[int], shape: tuple[int, ...] = (16, 16)) -> ImageSet:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    return ImageSet.from_arrays(np.zeros((len(labels), *shape), np.uint8), labels)
+
+
+def resolve(train: ImageSet, **options) -> RetrievalRecipe:
+    return building.resolve(RetrievalRecipe(source="photos", **options), train)
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ([100] * 30, (16, 4)),
+        ([100] * 5, (5, 12)),
+        ([6] * 4, (4, 6)),
+        ([3] * 10, (10, 3)),
+        ([2] * 50, (16, 2)),
+        ([1, 1, 1, 2, 40], (3, 2)),
+    ],
+)
+def test_batches_fit_the_classes(counts, expected):
+    recipe = resolve(pictures(counts))
+    assert (recipe.classes, recipe.per_class) == expected
+
+
+def test_given_values_are_kept():
+    recipe = resolve(pictures([20] * 8), classes=3, per_class=7, lr=0.5, epochs=4, backbone="x")
+    assert (recipe.classes, recipe.per_class, recipe.lr, recipe.epochs) == (3, 7, 0.5, 4)
+    assert recipe.backbone == "x"
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "backbone"),
+    [
+        ((96, 96), {}, "convnet"),
+        ((97, 60), {}, "resnet18"),
+        ((64, 64), {"pretrained": True}, "resnet18"),
+    ],
+)
+def test_the_backbone_follows_the_pictures(shape, options, backbone):
+    assert resolve(pictures([4] * 4, shape), **options).backbone == backbone
+
+
+def test_everything_but_limits_is_resolved():
+    recipe = resolve(pictures([20] * 8, (16, 20, 3)))
+    open_still = {name for name, value in recipe.model_dump().items() if value is None}
+    assert open_still == {
+        "weights", "steps", "clip_norm", "chunk", "patience", "tensorboard",
+    }  # fmt: skip
+    assert (recipe.size, recipe.channels, recipe.augment) == ((16, 20), "3", "crop-flip")
+    assert building.resolve(recipe, pictures([20] * 8, (16, 20, 3))) == recipe
+
+
+def test_the_length_is_near_2000_steps_within_10_to_100_epochs():
+    assert resolve(pictures([4] * 4)).epochs == 100
+    assert resolve(pictures([640] * 16)).epochs == 12
+    assert resolve(pictures([4000] * 16)).epochs == 10
+    assert resolve(pictures([4] * 4), steps=5).epochs is None
+
+
+@pytest.mark.parametrize("loss", list(building.LOSSES))
+def test_every_loss_is_built_and_gives_a_gradient(loss):
+    train = pictures([4] * 4)
+    recipe = resolve(train, loss=loss, dim=8)
+    raw = torch.randn(16, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    objective = building.build_objective(recipe, train)
+    value = objective(Embedded.of(raw), torch.from_numpy(train.labels), items=torch.arange(16))
+    value.total.backward()
+    assert raw.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind"), [("lifted", OnPairs), ("margin", OnTuples), ("cosface", OnClasses)]
+)
+def test_kinds_of_objectives(loss, kind):
+    train = pictures([4] * 4)
+    assert isinstance(building.build_objective(resolve(train, loss=loss), train), kind)
+
+
+def test_memory_wraps_the_objective():
+    train = pictures([4] * 4)
+    objective = building.build_objective(resolve(train, memory=32, memory_after=5, dim=8), train)
+    assert isinstance(objective, Memory)
+    assert (objective.size, objective.start_after) == (32, 5)
+
+
+def test_tags_share_one_boundary_and_are_remembered():
+    tags = [{"red", "big"}, {"red"}, {"big"}, {"small"}, {"small", "red"}, {"big", "red"}]
+    train = ImageSet.from_arrays(np.zeros((6, 16, 16), np.uint8), tags)
+    objective = building.build_objective(resolve(train, memory=8), train)
+    assert objective.objective.loss.beta.shape == (1,)
+    assert objective.labels.shape == (8, 3)
+
+
+@pytest.mark.parametrize(("augment", "changes"), [("none", False), ("shift", True), ("crop", True)])
+def test_augmentations(augment, changes):
+    train = pictures([4] * 4)
+    augmented = building.build_augmentation(resolve(train, augment=augment), train)
+    assert (augmented is not None) == changes
+    if augmented is not None:
+        images = torch.rand(3, 1, 16, 16)
+        assert augmented(images, torch.Generator().manual_seed(0)).shape == images.shape
+
+
+def test_settings_take_every_option_of_the_loop():
+    recipe = resolve(pictures([4] * 4), steps=9, patience=2, workers=1, clip_norm=3.0, chunk=4)
+    settings = building.build_settings(recipe)
+    assert (settings.steps, settings.patience, settings.workers) == (9, 2, 1)
+    assert (settings.clip_norm, settings.chunk, settings.lr) == (3.0, 4, 1e-3)

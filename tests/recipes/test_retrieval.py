@@ -1,0 +1,61 @@
+"""The recipe of the retrieval job, called from Python; the commands are tested in tests/cli."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tupelo.inference import Embeddings
+from tupelo.recipes import digits, retrieval
+from tupelo.recipes.recipe import RetrievalRecipe
+
+
+def test_neighbours_of_tags_are_right_when_one_is_shared():
+    z = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]), dim=1)
+    tags = np.array([[True, False], [True, True], [False, True]])
+    embedded = Embeddings(z, tags, torch.arange(3), ["a", "b", "c"])
+    first = retrieval.neighbours(embedded, ("red", "big"))[0]
+    assert (first.query, first.label, first.paths) == ("a", "red", ["b", "c"])
+    assert first.labels == ["red|big", "big"]
+    assert first.right == [True, False]
+    assert first.similarity == pytest.approx([0.9950, 0.0], abs=1e-4)
+
+
+def test_digits_are_written_once_five_for_each_side(tmp_path):
+    folder = digits.write(tmp_path / "digits")
+    assert {path.name for path in (folder / "train").iterdir()} == set("01234")
+    assert {path.name for path in (folder / "test").iterdir()} == set("56789")
+    files = sorted(folder.rglob("*.png"))
+    assert len(files) == 1797
+    with Image.open(files[0]) as picture:
+        assert (picture.size, picture.mode) == ((digits.SIDE, digits.SIDE), "L")
+    files[0].unlink()
+    digits.write(folder)
+    assert len(list(folder.rglob("*.png"))) == 1796  # a folder that is there is left alone
+
+
+@pytest.mark.slow
+def test_the_demonstration_improves_on_digits_it_never_saw(tmp_path):
+    source = digits.write(tmp_path / "digits")
+    recipe = RetrievalRecipe(source=str(source), **digits.OPTIONS)
+    result = retrieval.run(recipe, tmp_path / "run")
+    assert result.after["map@r"] > result.before["map@r"] + 0.08
+    assert result.after["recall@1"] > result.before["recall@1"]
+
+
+def test_the_random_state_of_the_caller_is_kept(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in "abcdef":
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(4):
+            pixels = rng.integers(256, size=(16, 16), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    before = torch.random.get_rng_state()
+    recipe = RetrievalRecipe(
+        source=str(tmp_path / "photos"), steps=1, classes=2, per_class=2, validation=0,
+    )  # fmt: skip
+    result = retrieval.run(recipe, tmp_path / "run")
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert result.part == "test"
+    assert not result.repeated
+    assert retrieval.run(recipe, tmp_path / "run").repeated
