@@ -1,9 +1,19 @@
-"""The README is the front page: its links start at the repository, the site's at docs/."""
+"""Two things the site takes from elsewhere: the README as its front page, and all result pages."""
+
+from pathlib import Path
 
 
-def on_page_markdown(markdown: str, page, **_) -> str:
-    """Put the README where index.md asks for it and make its links relative to docs/."""
+def on_config(config, **_):
+    """List every page of docs/results under Results."""
+    pages = sorted(Path(config.docs_dir, "results").glob("*.md"))
+    for section in config.nav:
+        if "Results" in section:
+            section["Results"] = [f"results/{page.name}" for page in pages] or ["pains.md"]
+    return config
+
+
+def on_page_markdown(markdown, page, **_):
+    """Put the README where index.md asks for it, its links made relative to docs/."""
     if page.file.src_uri != "index.md":
         return markdown
-    with open("README.md", encoding="utf-8") as readme:  # noqa: PTH123
-        return readme.read().replace("](docs/", "](")
+    return Path("README.md").read_text(encoding="utf-8").replace("](docs/", "](")
