@@ -95,7 +95,8 @@ def clustering(
     fillable = min(k, len(np.unique(unit, axis=0)))  # equal rows cannot fill different clusters
     scores = []
     for seed in seeds:
-        found = KMeans(fillable, n_init=1, random_state=seed).fit_predict(unit)
+        one_start = KMeans(fillable, n_init=1, random_state=seed)  # pyright: ignore[reportArgumentType]
+        found = one_start.fit_predict(unit)
         scores.append(
             (
                 normalized_mutual_info_score(codes, found),

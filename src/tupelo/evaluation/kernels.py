@@ -57,9 +57,9 @@ class Ranks(NamedTuple):
 
     offset: np.ndarray  # (q,) int64
     score: np.ndarray  # (t,) float64
-    index: np.ndarray  # (t,) int64: gallery row
+    index: np.ndarray  # pyright: ignore[reportIncompatibleMethodOverride]  (t,) int64: gallery row
     beaten: np.ndarray  # (t,) int64
-    count: np.ndarray  # (q,) int64: R, thresholds of the query
+    count: np.ndarray  # pyright: ignore[reportIncompatibleMethodOverride]  (q,) int64: R
     alive: np.ndarray  # (q,) int64: thresholds whose rank can still matter
     fresh: np.ndarray  # (q,) int64: items counted since the last pruning
     limit: np.ndarray  # (q,) int64: largest rank that matters, but for the first threshold
@@ -109,7 +109,7 @@ def similarity(x, y):
     """
     d = x.shape[0]
     even = d - d % 16
-    total = _vector_dot(x.ctypes, y.ctypes, even)
+    total = _vector_dot(x.ctypes, y.ctypes, even)  # pyright: ignore[reportCallIssue]
     for i in range(even, d):
         total += np.float64(x[i]) * np.float64(y[i])
     return total

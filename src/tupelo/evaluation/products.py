@@ -196,7 +196,7 @@ def int8_product_is_exact() -> bool:
     extremes = torch.full((64, 256), 127, dtype=torch.int8)
     extremes[::2] = -127
     try:
-        product = torch._int_mm(extremes, extremes.T)
+        product = torch._int_mm(extremes, extremes.T)  # pyright: ignore[reportPrivateImportUsage]
     except (AttributeError, RuntimeError):
         return False
     return torch.equal(product.double(), extremes.double() @ extremes.double().T)

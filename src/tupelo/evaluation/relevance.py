@@ -40,7 +40,7 @@ def by_labels(query: Labels, gallery: Labels, n_queries: int, n_gallery: int) ->
     _check_length(galleries, n_gallery, "gallery_labels")
     if _is_matrix(queries) or _is_matrix(galleries):
         if not (_is_matrix(queries) and _is_matrix(galleries)) or (
-            queries.shape[1] != galleries.shape[1]
+            np.shape(queries)[1] != np.shape(galleries)[1]
         ):
             raise InputError(
                 "query_labels and gallery_labels must both be multi-hot with one column per tag; "

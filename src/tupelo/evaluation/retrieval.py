@@ -146,8 +146,8 @@ def retrieval(
     ks = _checked_ks(ks)
     leave_one_out = gallery is None
     rows = products.float32_rows(queries, "queries", normalize=normalize)
-    others = rows if gallery is None else None
-    if others is None:
+    others = rows
+    if gallery is not None:
         others = products.float32_rows(gallery, "gallery", normalize=normalize)
     products.check_widths(rows, others)
     products.check_precision(precision, rows.shape[1])

@@ -101,7 +101,7 @@ class _Buffers:
         shape = (left.shape[0], right.shape[1])
         out = self._product[: shape[0] * shape[1]].view(shape)
         if left.dtype == torch.int8:
-            torch._int_mm(left, right, out=out)
+            torch._int_mm(left, right, out=out)  # pyright: ignore[reportPrivateImportUsage]
             return out.numpy()
         torch.mm(left, right, out=out)
         if left.dtype == torch.bfloat16:

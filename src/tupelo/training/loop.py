@@ -179,8 +179,8 @@ def _embed_train(parts: _Parts) -> Iterator[tuple[Embedded, Tensor]]:
         batch = _placed(parts, job.train.batch(rows))
         with torch.no_grad(), parts.fabric.autocast():
             output = job.model(batch.images)
-        wide: Embedded = rebuilt(output, lambda t: t if t.dtype == torch.float64 else t.float())
-        yield wide, batch.labels
+        wide = rebuilt(output, lambda t: t if t.dtype == torch.float64 else t.float())
+        yield wide, batch.labels  # pyright: ignore[reportReturnType]
 
 
 def _batches(parts: _Parts, plan: Sequence[np.ndarray], position: Position) -> Iterator[Batch]:
