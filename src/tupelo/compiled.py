@@ -1,25 +1,28 @@
 """Compiling numeric loops with numba, cached on disk where a folder for it can be written.
 
-A compiled function also needs `@typing.no_type_check`: run-time checkers must not wrap it.
+Compiled functions run without the GIL, so Python threads can share the work. Numba's own parallel
+loops are not used: they share an OpenMP runtime with PyTorch and reset its number of threads.
 """
 
+import inspect
 from collections.abc import Callable
 
 from numba import njit
 
 
-def compiled(*, cached: bool = True, **options) -> Callable[[Callable], Callable]:
+def compiled(*, fastmath: bool | set[str] = False) -> Callable[[Callable], Callable]:
     """Decorator: compile on first call, keep the machine code for the next process if possible.
 
     Args:
-        cached: keep machine code beside the module, or in the user's cache folder.
-        **options: forwarded to `numba.njit`.
+        fastmath: freedoms for sums, as numba's option of that name.
     """
 
     def decorate(function: Callable) -> Callable:
+        function = inspect.unwrap(function)  # run-time type checkers wrap what they import
+        options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
         try:
-            return njit(cache=cached, **options)(function)
-        except RuntimeError:  # a read-only installation without a cache folder of the user's
+            return njit(cache=True, **options)(function)
+        except RuntimeError:  # numba finds no folder that it may write
             return njit(**options)(function)
 
     return decorate

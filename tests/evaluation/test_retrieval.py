@@ -193,6 +193,14 @@ def test_labels_of_any_size_are_told_apart(offset, kind):
     assert retrieval(rows, given).as_dict() == plain.as_dict()
 
 
+@pytest.mark.parametrize("kind", [list, np.array])
+def test_bytes_are_labels_and_not_sets_of_tags(kind):
+    rows = np.random.default_rng(0).normal(size=(40, 8))
+    names = [b"ab", b"ba", b"cd", b"dc"]  # as sets of characters the first two would be equal
+    plain = retrieval(rows, [i % 4 for i in range(40)])
+    assert retrieval(rows, kind([names[i % 4] for i in range(40)])).as_dict() == plain.as_dict()
+
+
 def test_signed_and_unsigned_labels_are_compared_exactly():
     rows = np.random.default_rng(0).normal(size=(6, 3))
     queries = np.array([2**53, 2**53 + 1, -1], np.int64)
@@ -287,6 +295,40 @@ def test_torch_and_numpy_of_any_precision_agree():
     assert retrieval(parameter, labels).as_dict() == report.as_dict()
 
 
+def test_arrays_that_tensors_cannot_share_are_read():
+    rows, labels = clustered(60, 6, 8, 1.0)
+    report = retrieval(rows, labels).as_dict()
+    locked = rows.copy()
+    locked.flags.writeable = False
+    for same in (
+        locked,
+        rows[:, ::-1][:, ::-1],
+        np.asfortranarray(rows),
+        rows.astype(">f4"),
+        rows.astype(np.longdouble),
+    ):
+        assert retrieval(same, labels).as_dict() == report
+    backwards = retrieval(rows[::-1], labels[::-1])
+    assert backwards.first_rank[::-1].tolist() == retrieval(rows, labels).first_rank.tolist()
+    assert retrieval(locked, labels, normalize=False).n_queries == 60
+
+
+def test_any_k_is_allowed_however_large():
+    rows, labels = clustered(12, 3, 4, 1.0)
+    report = retrieval(rows, labels, ks=(1, 50, 2**70))
+    members = np.bincount(labels)[labels] - 1
+    assert report.recall[50] == report.recall[2**70] == 1
+    assert report.precision[50] == pytest.approx(members.mean() / 50)
+    assert report.precision[2**70] == pytest.approx(members.mean() / 2**70)
+
+
+def test_relations_may_return_lists():
+    rows, labels = clustered(12, 3, 4, 1.0)
+    related = lambda a, b: [[i == j for j in b] for i in a]  # noqa: E731
+    report = retrieval(rows, labels.tolist(), relation=related)
+    assert report.as_dict() == retrieval(rows, labels).as_dict()
+
+
 def test_plain_dot_products_without_normalising():
     rows = np.array([[1.0, 0], [1, 0], [5, 1], [0, 0]])
     report = retrieval(rows, [0, 0, 1, 1], ks=(1,), normalize=False)
@@ -319,7 +361,8 @@ ROWS = np.eye(4)
     [
         ((ROWS[0], [1]), {}, r"queries must be a matrix .* got shape \(4,\)"),
         ((np.empty((0, 4)), []), {}, r"at least one item; got shape \(0, 4\)"),
-        ((np.eye(4, dtype=int), [1, 1, 2, 2]), {}, "queries must be floating point; got torch.int"),
+        ((np.eye(4, dtype=int), [1, 1, 2, 2]), {}, "queries must be floating point; got int64"),
+        ((torch.eye(4).int(), [1, 1, 2, 2]), {}, "must be floating point; got torch.int32"),
         ((ROWS * np.nan, [1, 1, 2, 2]), {}, "queries must be finite .* 4 of 4 rows"),
         ((np.full((4, 4), np.inf), [1, 1, 2, 2]), {}, "queries must be finite"),
         ((ROWS * 1e39, [1, 1, 2, 2]), {}, "finite in float32"),
@@ -337,8 +380,14 @@ ROWS = np.eye(4)
             r"integers of at least 1; got \(0, 1\)",
         ),
         ((ROWS, [1, 1, 2, 2]), {"ks": ()}, "ks must hold integers"),
+        ((ROWS, [1, 1, 2, 2]), {"ks": (1, 2.5)}, r"integers of at least 1; got \(1, 2.5\)"),
         ((ROWS, [1, 1, 2, 2], ROWS, ["1"] * 4), {}, "of one kind; got integers and strings"),
         ((ROWS, [1, "1", 2, 2]), {}, "labels must be of one kind"),
+        (
+            (ROWS, np.array(["a"] * 4), ROWS, np.array([b"a"] * 4)),
+            {},
+            "of one kind; got bytes and strings",
+        ),
         ((ROWS, [1.0, 1.0, 2.0, 2.0]), {}, "must be integers or strings; got float"),
         ((ROWS, np.ones(4)), {}, "got float64 of shape"),
         ((ROWS, [{1}, {1}, {2}, {2}], ROWS, [1, 1, 2, 2]), {}, "both hold collections of tags"),
@@ -372,15 +421,3 @@ ROWS = np.eye(4)
 def test_refusals(arguments, options, message):
     with pytest.raises(InputError, match=message):
         retrieval(*arguments, **options)
-
-
-def test_compiles_where_nothing_can_be_cached(monkeypatch):
-    plain = kernels.njit
-
-    def read_only(**options):
-        if options.get("cache"):
-            raise RuntimeError("cannot cache function: no locator available")
-        return plain(**options)
-
-    monkeypatch.setattr(kernels, "njit", read_only)
-    assert kernels.compiled(lambda x: x + 1)(1) == 2

@@ -5,25 +5,17 @@ fast product, whose distance from `similarity` is bounded: what the bound decide
 once, the rest is scored again with `similarity`. So the fast product never shows in a result.
 """
 
-import inspect
 from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from tupelo.compiled import compiled
+
 GROUP = 64  # scores compared between two branches
-
-
-def compiled(function):
-    """Compile on first call, without the GIL; keep the machine code on disk where possible."""
-    function = inspect.unwrap(function)  # run-time type checkers wrap what they import
-    try:
-        return njit(nogil=True, cache=True, error_model="numpy")(function)
-    except RuntimeError:  # numba finds no folder that it may write
-        return njit(nogil=True, error_model="numpy")(function)
 
 
 class Side(NamedTuple):
@@ -101,7 +93,7 @@ def _vector_dot(typing, x, y, n):
     return signature, generate
 
 
-@compiled
+@compiled()
 def similarity(x, y):
     """The score of a pair: float64 dot product of float32 rows in one fixed order.
 
@@ -115,7 +107,7 @@ def similarity(x, y):
     return total
 
 
-@compiled
+@compiled()
 def score_relevant(queries, gallery, wanted, ranks, largest_k):
     """Fill the thresholds of a block: similarities of the relevant items, best first."""
     for i in range(queries.rows.shape[0]):
@@ -138,7 +130,7 @@ def score_relevant(queries, gallery, wanted, ranks, largest_k):
         ranks.limit[i] = max(n, largest_k)
 
 
-@compiled
+@compiled()
 def above(score, lo, hi, value):
     """First position of the descending `score[lo:hi]` that does not exceed `value`."""
     n = hi - lo
@@ -149,7 +141,7 @@ def above(score, lo, hi, value):
     return lo
 
 
-@compiled
+@compiled()
 def not_below(score, lo, hi, value):
     """First position of the descending `score[lo:hi]` that is below `value`."""
     n = hi - lo
@@ -160,7 +152,7 @@ def not_below(score, lo, hi, value):
     return lo
 
 
-@compiled
+@compiled()
 def contains(members, lo, hi, value):
     """Whether the ascending `members[lo:hi]` hold `value`."""
     while lo < hi:
@@ -174,7 +166,7 @@ def contains(members, lo, hi, value):
     return False
 
 
-@compiled
+@compiled()
 def survivors(row, scale, bar, start, stop, keep):
     """Write to `keep` the positions `start <= j < stop` that reach `bar`; return their number."""
     n = 0
@@ -198,14 +190,14 @@ def survivors(row, scale, bar, start, stop, keep):
     return n
 
 
-@compiled
+@compiled()
 def next_stop(start, first, width):
     """Where to look at the bar again: soon at first, when little has been counted; then rarely."""
     step = max(GROUP, (first + start) >> 1)
     return min(width, start + step - step % GROUP)
 
 
-@compiled
+@compiled()
 def prune(ranks, i):
     """Drop the thresholds whose rank is already past the limit; the first always stays."""
     base = ranks.offset[i]
@@ -218,7 +210,7 @@ def prune(ranks, i):
     ranks.fresh[i] = 0
 
 
-@compiled
+@compiled()
 def lowest(least, worst, rel, scale):
     """The smallest product, scaled for the item, whose similarity may reach `least`."""
     value = least - worst
@@ -227,7 +219,7 @@ def lowest(least, worst, rel, scale):
     return np.float32(value - abs(value) * 1e-6 - 1e-37)
 
 
-@compiled
+@compiled()
 def band(product, rel, queries, i, gallery, g):
     """The fast score of a pair, and how far the similarity may be from it."""
     value = np.float64(np.float32(product) * gallery.scale[g]) * queries.scale[i]
@@ -235,7 +227,7 @@ def band(product, rel, queries, i, gallery, g):
     return value, error + rel * abs(value)
 
 
-@compiled
+@compiled()
 def count_tile(tile, first, rel, worst, queries, gallery, wanted, ranks, keep, place):
     """Count the items of one tile against the thresholds of every query of the block.
 
@@ -262,7 +254,7 @@ def count_tile(tile, first, rel, worst, queries, gallery, wanted, ranks, keep, p
             start = stop
 
 
-@compiled
+@compiled()
 def count_survivors(row, first, rel, i, queries, gallery, wanted, ranks, keep, place):
     """Count the items at positions `keep` of a row against the thresholds of query `i`."""
     score = ranks.score
@@ -310,7 +302,7 @@ def count_survivors(row, first, rel, i, queries, gallery, wanted, ranks, keep, p
                 ranks.beaten[sure] -= 1
 
 
-@compiled
+@compiled()
 def summarise(ranks, ks, first_rank, hits, r_precision, average_precision):
     """Turn the counts of a block into ranks and metrics; queries without relevant items get 0."""
     for i in range(ranks.count.shape[0]):
@@ -335,7 +327,7 @@ def summarise(ranks, ks, first_rank, hits, r_precision, average_precision):
         average_precision[i] = total / relevant if relevant else 0.0
 
 
-@compiled
+@compiled()
 def keep_nearest(tile, first, rel, worst, queries, gallery, best, index, filled, keep):
     """Insert the items of one tile into the sorted lists `best`, `index` (q, k) of each query.
 

@@ -1,25 +1,19 @@
 """The compiled loop behind `triplet_sums`."""
 
-from typing import no_type_check
-
 import numpy as np
-from numba import get_num_threads, prange
 
 from tupelo.compiled import compiled
 
 # Sorting n negatives costs about as much as counting them for this many positives (measured).
 SORT_FROM_POSITIVES = 768
 
-MOST_THREADS = get_num_threads()
 
-
-@no_type_check
-@compiled(parallel=True, fastmath={"reassoc", "contract", "nsz"})
+@compiled(fastmath={"reassoc", "contract", "nsz"})
 def triplet_rows(distance, positive, negative, margin, sums, active, slope):
     """Fill sums (b,), active (b,) and the slope of each row's sum by each distance (b, c)."""
     n = distance.shape[1]
     zero, one = distance.dtype.type(0), distance.dtype.type(1)
-    for i in prange(len(distance)):
+    for i in range(len(distance)):
         far = np.empty(n, distance.dtype)
         row = slope[i]
         for k in range(n):

@@ -9,10 +9,13 @@ directly instead of sorting, which is the same sum. Elsewhere tensor operations 
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+WORTH_THREADS = 2**18  # entries; fewer are summed before threads have started
 
 
 def triplet_sums(
@@ -54,23 +57,27 @@ class _TripletSums(torch.autograd.Function):
 
 def _compiled(distance, positive, negative, margin) -> tuple[Tensor, Tensor, Tensor]:
     # imported on use: loading numba takes longer than most calls of this function
-    import numba
+    from tupelo.losses.triplet_kernel import triplet_rows
 
-    from tupelo.losses.triplet_kernel import MOST_THREADS, triplet_rows
-
-    sums = torch.empty(len(distance), dtype=distance.dtype)
-    active = torch.empty(len(distance), dtype=torch.int64)
+    b = len(distance)
+    sums = torch.empty(b, dtype=distance.dtype)
+    active = torch.empty(b, dtype=torch.int64)
     slope = torch.empty_like(distance, memory_format=torch.contiguous_format)
-    numba.set_num_threads(min(torch.get_num_threads(), MOST_THREADS))
-    triplet_rows(
-        distance.contiguous().numpy(),
-        positive.contiguous().numpy(),
-        negative.contiguous().numpy(),
-        distance.new_tensor(margin).numpy()[()],
-        sums.numpy(),
-        active.numpy(),
-        slope.numpy(),
-    )
+    inputs = [t.contiguous().numpy() for t in (distance, positive, negative)]
+    outputs = [t.numpy() for t in (sums, active, slope)]
+    bound = distance.new_tensor(margin).numpy()[()]
+
+    def rows(start: int, stop: int) -> None:
+        part = slice(start, stop)
+        triplet_rows(*(t[part] for t in inputs), bound, *(t[part] for t in outputs))
+
+    threads = torch.get_num_threads() if distance.numel() >= WORTH_THREADS else 1
+    if threads == 1:
+        rows(0, b)
+    else:
+        edges = [b * i // threads for i in range(threads + 1)]
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(rows, edges[:-1], edges[1:]))
     return sums, active, slope
 
 
