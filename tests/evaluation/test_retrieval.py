@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tupelo.errors import InputError
-from tupelo.evaluation import kernels, retrieval, tiles
+from tupelo.evaluation import retrieval, tiles
 
 PRECISIONS = ("float32", "bfloat16", "int8")
 
