@@ -380,7 +380,6 @@ ROWS = np.eye(4)
             r"integers of at least 1; got \(0, 1\)",
         ),
         ((ROWS, [1, 1, 2, 2]), {"ks": ()}, "ks must hold integers"),
-        ((ROWS, [1, 1, 2, 2]), {"ks": (1, 2.5)}, r"integers of at least 1; got \(1, 2.5\)"),
         ((ROWS, [1, 1, 2, 2], ROWS, ["1"] * 4), {}, "of one kind; got integers and strings"),
         ((ROWS, [1, "1", 2, 2]), {}, "labels must be of one kind"),
         (

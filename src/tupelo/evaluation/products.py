@@ -52,15 +52,21 @@ def float32_rows(rows: Array, name: str, *, normalize: bool) -> Float32[np.ndarr
         InputError: not 2-D; empty; not floating; NaN or infinity; a zero row to normalise; a norm
             above 1e18 without normalising.
     """
-    given = torch.as_tensor(rows).detach()
+    given = rows.detach() if isinstance(rows, Tensor) else np.asarray(rows)
     if given.ndim != 2 or 0 in given.shape:
         raise InputError(
             f"{name} must be a matrix (items, width) with at least one item; got shape "
             f"{tuple(given.shape)}; pass one embedding per row"
         )
-    if not given.is_floating_point():
+    if isinstance(given, Tensor):
+        if not given.is_floating_point():
+            raise InputError(f"{name} must be floating point; got {given.dtype}; convert it first")
+        given = given.to(device="cpu", dtype=torch.float32).numpy()
+    elif given.dtype.kind != "f":
         raise InputError(f"{name} must be floating point; got {given.dtype}; convert it first")
-    array = given.to(device="cpu", dtype=torch.float32).contiguous().numpy()
+    with np.errstate(over="ignore"):  # found below
+        # a memory map, a reversed view, another byte order: nothing a tensor could share
+        array = np.require(given, np.float32, ("C", "W"))
     if not np.isfinite(array).all():
         bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
         raise InputError(

@@ -79,7 +79,7 @@ def by_relation(relation: Relation, query: Any, gallery: Any, n_queries: int, n_
     def lists(block: slice) -> Lists:
         labels = query[block]
         result = relation(labels, gallery)
-        truth = result.detach().cpu().numpy() if isinstance(result, Tensor) else result
+        truth = result.detach().cpu().numpy() if isinstance(result, Tensor) else np.asarray(result)
         expected = (len(range(*block.indices(n_queries))), n_gallery)
         if truth.shape != expected or truth.dtype != np.bool_:
             raise InputError(
@@ -167,7 +167,7 @@ def _plain(labels: np.ndarray | list[Any]) -> Iterable[Hashable]:
 
 def _kind(labels: np.ndarray | list[Any], what: str) -> str:
     if isinstance(labels, np.ndarray):
-        return "strings" if labels.dtype.kind in "US" else "integers"
+        return {"U": "strings", "S": "bytes"}.get(labels.dtype.kind, "integers")
     found = {_kind_of_one(label, what) for label in labels}
     if len(found) > 1:
         raise InputError(f"{what} must be of one kind; got {' and '.join(sorted(found))}")
@@ -177,6 +177,8 @@ def _kind(labels: np.ndarray | list[Any], what: str) -> str:
 def _kind_of_one(label: Any, what: str) -> str:
     if isinstance(label, str):
         return "strings"
+    if isinstance(label, bytes):
+        return "bytes"
     if isinstance(label, int | np.integer | np.bool_):
         return "integers"
     raise InputError(
@@ -186,7 +188,11 @@ def _kind_of_one(label: Any, what: str) -> str:
 
 
 def _holds_tags(labels: np.ndarray | list[Any]) -> bool:
-    return any(isinstance(label, Collection) and not isinstance(label, str) for label in labels)
+    return any(_is_tags(label) for label in labels)
+
+
+def _is_tags(label: Any) -> bool:
+    return isinstance(label, Collection) and not isinstance(label, str | bytes)
 
 
 def _is_matrix(labels: np.ndarray | list[Any]) -> bool:
@@ -199,7 +205,7 @@ def _check_length(labels: Any, n: int, name: str) -> None:
 
 
 def _flatten(items: Iterable[Any]) -> tuple[list[Any], np.ndarray]:
-    tags = [set(item) if not isinstance(item, str) else {item} for item in items]
+    tags = [set(item) if _is_tags(item) else {item} for item in items]
     rows = np.repeat(np.arange(len(tags)), [len(tag) for tag in tags])
     return [tag for group in tags for tag in group], rows
 

@@ -191,6 +191,7 @@ def _count(
     from tupelo.evaluation import kernels, tiles  # compiled code: loaded when first needed
 
     candidates = _candidates(query_item, gallery_item)
+    deepest = np.array([min(k, len(others)) for k in ks], np.int64)
     q = len(rows)
     result = _PerQuery(
         np.zeros(q, np.int64), np.zeros(q, np.int64), np.zeros((q, len(ks)), np.int64),
@@ -206,7 +207,7 @@ def _count(
             return
         wanted = kernels.Wanted(start, stop, members)
         ranks = _empty_ranks(stop - start)
-        kernels.score_relevant(search.queries(block), search.gallery, wanted, ranks, max(ks))
+        kernels.score_relevant(search.queries(block), search.gallery, wanted, ranks, deepest.max())
         if collapsed:
             matched = ranks.count > 0
             ranks.beaten[ranks.offset[matched]] = (candidates[block] - ranks.count)[matched]
@@ -214,7 +215,7 @@ def _count(
             search.count(block, wanted, ranks)
         result.relevant[block] = ranks.count
         kernels.summarise(
-            ranks, np.array(ks, np.int64), result.first_rank[block], result.hits[block],
+            ranks, deepest, result.first_rank[block], result.hits[block],
             result.r_precision[block], result.average_precision[block],
         )  # fmt: skip
 
