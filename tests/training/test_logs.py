@@ -75,6 +75,22 @@ def test_a_resumed_log_drops_later_rows_and_a_row_cut_short(tmp_path):
     assert Log(tmp_path, keep=9, tensorboard=False).rows == [{"step": 1, "loss": 2.0}]
 
 
+def test_a_resumed_log_writes_the_rows_as_they_were(tmp_path):
+    first = Log(tmp_path, tensorboard=False)
+    first.write({"step": 1, "loss": 2.0})
+    before = (tmp_path / "metrics.csv").read_text()
+    resumed = Log(tmp_path, keep=1, tensorboard=False)
+    resumed.write({"step": 2, "loss": 1e-7})
+    assert (tmp_path / "metrics.csv").read_text() == before + "2,1e-07\n"
+
+
+def test_the_folder_of_a_new_run_is_made(tmp_path, caplog):
+    log = Log(tmp_path / "runs" / "new", tensorboard=False)
+    log.write({"step": 1})
+    assert read_rows(tmp_path / "runs" / "new" / "metrics.csv") == [{"step": 1}]
+    assert not caplog.records
+
+
 def test_a_full_disk_loses_no_rows(tmp_path, monkeypatch, caplog):
     log = Log(tmp_path, tensorboard=False)
     log.write({"step": 1})

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from tupelo import checkpoints
+from tupelo.data.augment import HorizontalFlip
 from tupelo.errors import CheckpointError, TrainingDiverged
 from tupelo.losses import Contrastive, ProxyAnchor
 from tupelo.models import load
@@ -118,6 +119,9 @@ def test_other_settings_or_objective_are_refused_by_name(
         fit(network(dropout=0.1), objective(), pictures(), out=tmp_path, settings=settings())
     with pytest.raises(CheckpointError, match=r"objective\.class was .*Memory', is .*OnPairs"):
         fit(network(), OnPairs(Contrastive()), pictures(), out=tmp_path, settings=settings())
+    again = {"out": tmp_path, "settings": settings(), "augment": HorizontalFlip()}
+    with pytest.raises(CheckpointError, match=r"augment was None, is .*; augment\.class was 'abs"):
+        fit(network(), objective(), pictures(), **again)
 
 
 def test_the_random_state_of_the_caller_is_left_alone(pictures, network, objective, settings):

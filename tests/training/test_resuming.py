@@ -1,7 +1,9 @@
 import errno
 import logging
 import shutil
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -158,10 +160,11 @@ def test_descriptions_hold_options_and_no_addresses():
             self.rate, self.rule, self.kinds = 0.5, describe, {3, 1}
             self._private = object()
 
-    text = describe({"a": (1, None), "plain": Plain()})
+    text = describe({"a": (np.int64(1), None), "plain": Plain(), "cut": partial(round, ndigits=2)})
     assert text["a"] == [1, None]
     assert text["plain"]["rate"] == 0.5
     assert text["plain"]["kinds"] == ["1", "3"]
     assert text["plain"]["rule"].endswith("resuming.describe")
+    assert text["cut"] == {"partial": ["builtins.round", [], {"ndigits": 2}]}
     assert "_private" not in text["plain"]
     assert " at 0x" not in repr(text)

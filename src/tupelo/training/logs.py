@@ -137,6 +137,7 @@ class Log:
         columns = list(dict.fromkeys([*self._columns, *row]))
         if columns != self._columns or self._behind:
             self._columns = columns
+            path.parent.mkdir(parents=True, exist_ok=True)
             unfinished = path.with_suffix(".writing")
             unfinished.write_text(_text(self.rows, columns, header=True))
             unfinished.replace(path)
@@ -160,8 +161,15 @@ def read_rows(path: str | Path) -> list[Row]:
         for cells in csv.DictReader(file):
             if None in cells or None in cells.values():
                 break
-            rows.append({name: float(cell) for name, cell in cells.items() if cell != ""})
+            rows.append({name: _number(cell) for name, cell in cells.items() if cell != ""})
     return rows
+
+
+def _number(cell: str) -> float | int:
+    try:  # as it was written, so that a resumed run writes the same file
+        return int(cell)
+    except ValueError:
+        return float(cell)
 
 
 def _columns(rows: list[Row]) -> list[str]:

@@ -70,7 +70,13 @@ def _prepare(
 ) -> tuple[_Parts, Position]:
     settings, model, objective = job.settings, job.model, job.objective
     known = identity(
-        model, objective, job.train, settings, precision=_precision(fabric), batches=job.batches
+        model,
+        objective,
+        job.train,
+        settings,
+        precision=_precision(fabric),
+        batches=job.batches,
+        augment=job.augment,
     )
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         convert_sync_batchnorm(model)

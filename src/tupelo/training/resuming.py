@@ -3,7 +3,7 @@
 import json
 import logging
 from dataclasses import asdict, dataclass
-from functools import singledispatch
+from functools import partial, singledispatch
 from hashlib import sha256
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType
@@ -217,6 +217,16 @@ def describe(value) -> object:
 @describe.register(str | int | float | bool | None)
 def _(value):
     return value
+
+
+@describe.register(np.generic)
+def _(value):
+    return describe(value.item())
+
+
+@describe.register(partial)
+def _(value):
+    return {"partial": describe([value.func, value.args, value.keywords])}
 
 
 @describe.register(tuple | list)
