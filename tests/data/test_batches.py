@@ -39,6 +39,14 @@ def test_class_balanced_properties(counts, classes, per_class, epoch):
         assert len(runs) == len(set(runs.tolist())), "items of a class stand together"
         for label in runs[:-1]:  # only the last may be cut
             assert (labels[batch] == label).sum() == min(per_class, counts[label])
+        assert classes == 1 or np.bincount(labels[batch]).max() > 1
+
+
+def test_every_batch_has_a_positive_though_few_classes_have_two_items():
+    labels = labels_of([2] + [1] * 19)
+    batches = ClassBalanced(labels, classes=2, per_class=2).epoch(0)
+    assert all(np.bincount(labels[batch]).max() == 2 for batch in batches)
+    assert set(np.concatenate(batches).tolist()) == set(range(21))
 
 
 @pytest.mark.parametrize("counts", [[8] * 10, [9, 8, 13, 21, 8], [500, 20, 20, 8, 8], [4] * 4])

@@ -16,10 +16,11 @@ class ClassBalanced:
     """Batches of P distinct classes with K distinct items each; every item in every epoch.
 
     Classes smaller than K give all they have; the batch is then filled with further classes and
-    cut to P * K rows, as the released code of IAA does. Where classes differ in size, small ones
-    are drawn again, all equally often as far as possible, so that an epoch is no longer than its
-    largest class, or the number of items, demands. With tags, each item stands, for one epoch,
-    for one of its tags, the one with the fewest items so far; items without a tag stand alone.
+    cut to P * K rows, as the released code of IAA does. Every batch has a positive if P >= 2. Where
+    classes differ in size, small ones are drawn again, all equally often as far as possible, so
+    that an epoch is no longer than its largest class, or the number of items, demands, or little
+    longer. With tags, each item stands, for one epoch, for one of its tags, the one with the
+    fewest items so far; items without a tag stand alone.
 
     Args:
         labels: class numbers `(n,)`, or tags `(n, tags)`.
@@ -95,8 +96,15 @@ class ClassBalanced:
         if take[picked].sum() < self.batch_size:
             rest = np.flatnonzero(draws == 0)
             picked = np.concatenate([picked, rest[np.lexsort((wait[rest], drawn[rest]))]])
-        enough = int(np.searchsorted(np.cumsum(take[picked]), self.batch_size)) + 1
-        return picked[:enough].tolist()
+        up_to = np.cumsum(take[picked])
+        picked = picked[: int(np.searchsorted(up_to, self.batch_size)) + 1]
+        kept = take[picked] - np.maximum(up_to[: len(picked)] - self.batch_size, 0)
+        if self.classes > 1 and kept.max() == 1:  # no positive: a larger class goes before them
+            larger = np.flatnonzero(take > 1)
+            first = larger[np.lexsort((wait[larger], drawn[larger]))[:1]]
+            rest = picked[picked != first]
+            picked = np.concatenate([first, rest[: self.batch_size - int(take[first[0]])]])
+        return picked.tolist()
 
     def _numbers(self, epoch: int) -> np.ndarray:
         """One class number an item, 0 and up without gaps, checked to fill a batch."""
