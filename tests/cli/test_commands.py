@@ -110,6 +110,37 @@ def test_a_run_of_another_recipe_is_not_overwritten(trained, photos):
     assert "Traceback" not in result.output
 
 
+def test_a_command_that_could_not_begin_may_be_corrected(photos, tmp_path):
+    out = tmp_path / "run"
+    first = tupelo("train", photos, "--out", out, *QUICK, "--classes", "99")
+    assert first.exit_code == 2
+    second = tupelo("train", photos, "--out", out, *QUICK)
+    assert second.exit_code == 0, second.output
+
+
+def test_tags_in_a_table(photos, tmp_path):
+    rows = [
+        f"photos/class{name}/{number}.png,t{name % 3}|u{number % 3}"
+        for name in range(8)
+        for number in range(6)
+    ]
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "tags.csv").write_text("\n".join(["file,tags", *rows]))
+    columns = ["--column", "path=file", "--column", "label=tags"]
+    out = tmp_path / "run"
+    result = tupelo(
+        "train", tmp_path / "tags.csv", "--out", out, *columns, "--split", "items", *QUICK
+    )
+    assert result.exit_code == 0, result.output
+    assert tupelo("evaluate", out, tmp_path / "tags.csv").exit_code == 0  # columns of the recipe
+    refused = tupelo(
+        "train", tmp_path / "tags.csv", "--out", tmp_path / "x", *columns, "--split", "items",
+        *QUICK, "--loss", "softmax",
+    )  # fmt: skip
+    assert refused.exit_code == 2
+    assert "needs one label a picture" in said(refused)
+
+
 def test_options_override_the_file(trained, photos, tmp_path):
     out, _ = trained
     recipe = out / "recipe.yaml"

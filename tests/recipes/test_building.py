@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from tupelo.data import ImageSet
+from tupelo.data import ClassBalanced, ImageSet
+from tupelo.errors import InputError
 from tupelo.objectives import Memory, OnClasses, OnPairs, OnTuples
 from tupelo.recipes import building
 from tupelo.recipes.recipe import RetrievalRecipe
@@ -45,8 +46,8 @@ def test_given_values_are_kept():
 @pytest.mark.parametrize(
     ("shape", "options", "backbone"),
     [
-        ((96, 96), {}, "convnet"),
-        ((97, 60), {}, "resnet18"),
+        ((128, 128), {}, "convnet"),
+        ((129, 60), {}, "resnet18"),
         ((64, 64), {"pretrained": True}, "resnet18"),
     ],
 )
@@ -103,6 +104,23 @@ def test_tags_share_one_boundary_and_are_remembered():
     objective = building.build_objective(resolve(train, memory=8), train)
     assert objective.objective.loss.beta.shape == (1,)
     assert objective.labels.shape == (8, 3)
+
+
+def test_batches_of_tags_fit_every_epoch():
+    rng = np.random.default_rng(0)
+    tags = [{f"t{tag}" for tag in rng.choice(6, 2, replace=False)} for _ in range(60)]
+    train = ImageSet.from_arrays(np.zeros((60, 16, 16), np.uint8), tags)
+    recipe = resolve(train)
+    made = ClassBalanced(train.labels, classes=recipe.classes, per_class=recipe.per_class)
+    assert all(made.epoch(number) for number in range(50))
+
+
+def test_class_losses_refuse_tags():
+    tags = [{"red", "big"}, {"red"}, {"big"}, {"small"}, {"small", "red"}, {"big", "red"}]
+    train = ImageSet.from_arrays(np.zeros((6, 16, 16), np.uint8), tags)
+    recipe = resolve(train, loss="softmax")
+    with pytest.raises(InputError, match="--loss softmax needs one label a picture, and these"):
+        building.build_objective(recipe, train)
 
 
 @pytest.mark.parametrize(("augment", "changes"), [("none", False), ("shift", True), ("crop", True)])

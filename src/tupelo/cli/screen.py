@@ -166,6 +166,7 @@ class Screen(Watcher):
         length = f"{recipe.epochs} epochs" if recipe.steps is None else f"{recipe.steps} steps"
         self._batch = (recipe.classes or 0) * (recipe.per_class or 0)
         self._steps = recipe.steps or 0
+        self._clock = time.monotonic()
         self.line(
             f"training   {length} of batches of {recipe.classes} classes x {recipe.per_class}, "
             f"{recipe.optimizer} from rate {recipe.lr:g}"
@@ -193,7 +194,7 @@ class Screen(Watcher):
         self._move(f"Epoch {progress.epoch}{of}", step, total, f"{loss}{rate:,.0f} images/s")
         if "val/map@r" in row:
             self._evaluated(row)
-        if not self.console.is_terminal and now - self._clock > PLAIN_EVERY:
+        if not self.console.is_terminal and rate and now - self._clock > PLAIN_EVERY:
             self._clock = now
             left = (total - step) * (now - then) / max(1, step - earlier)
             self.line(

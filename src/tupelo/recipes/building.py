@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from torch import nn
@@ -13,14 +13,15 @@ from tupelo.data import ClassBalanced, ImageData, ImageSet, default_augmentation
 from tupelo.data.augment import RandomCrop
 from tupelo.data.imageset import Augment
 from tupelo.data.pictures import Progress
+from tupelo.errors import InputError
 from tupelo.models import Embedder, embedder
 from tupelo.objectives import Memory, OnClasses, OnPairs, OnTuples
-from tupelo.recipes.recipe import RetrievalRecipe, recipe_from
+from tupelo.recipes.recipe import ClassLossName, RetrievalRecipe, recipe_from
 from tupelo.selection import PerAnchor
 from tupelo.training import Settings
 from tupelo.types import Objective
 
-SMALL_SIDE = 96  # pixels up to which the small convnet is the better choice
+SMALL_SIDE = 128  # pixels up to which the small convnet is the better choice
 USUAL_STEPS = 2000
 USUAL_BATCH = 64  # pictures
 
@@ -125,8 +126,7 @@ def resolve(recipe: RetrievalRecipe, train: ImageSet) -> RetrievalRecipe:
 
 def _batch(recipe: RetrievalRecipe, train: ImageSet) -> tuple[int, int]:
     """Classes a batch and pictures a class: batches of 64 where the classes allow it."""
-    labels = train.labels
-    counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels)
+    counts = _counts(train)
     typical = max(2, int(np.median(counts)))
     classes = recipe.classes or min(16, len(counts))
     per_class = recipe.per_class or min(max(4, USUAL_BATCH // classes), typical)
@@ -135,6 +135,14 @@ def _batch(recipe: RetrievalRecipe, train: ImageSet) -> tuple[int, int]:
     while recipe.per_class is None and per_class > 2 and not _fills(counts, classes, per_class):
         per_class -= 1
     return classes, per_class
+
+
+def _counts(train: ImageSet) -> np.ndarray:
+    """Pictures of each class; of each tag, those that surely stand for it in an epoch."""
+    if train.labels.ndim == 1:
+        return np.bincount(train.labels)
+    # an item stands for one of its tags in each epoch, see data.ClassBalanced
+    return np.minimum(train.labels.sum(axis=0), 3 * len(train) // (4 * train.n_classes))
 
 
 def _fills(counts: np.ndarray, classes: int, per_class: int) -> bool:
@@ -154,8 +162,17 @@ def build_model(recipe: RetrievalRecipe) -> Embedder:
 
 
 def build_objective(recipe: RetrievalRecipe, train: ImageSet) -> Objective:
-    """The objective of a resolved recipe, with one row or boundary for each training class."""
+    """The objective of a resolved recipe, with one row or boundary for each training class.
+
+    Raises:
+        InputError: a class loss where pictures have several tags.
+    """
     tags = train.n_classes if train.labels.ndim == 2 else 0
+    if tags and recipe.loss in get_args(ClassLossName):
+        raise InputError(
+            f"--loss {recipe.loss} needs one label a picture, and these have tags; take a pair or "
+            "tuple loss, such as --loss margin, for which a shared tag makes a positive"
+        )
     objective = LOSSES[recipe.loss](recipe, 1 if tags else train.n_classes)
     if recipe.memory and isinstance(objective, (OnPairs, OnTuples)):
         return Memory(

@@ -106,7 +106,7 @@ class RetrievalRecipe(BaseModel):
     )
 
     backbone: str | None = _option(
-        None, "Model", "convnet or any timm name [convnet up to 96 px, else resnet18]"
+        None, "Model", "convnet or any timm name [convnet up to 128 px, else resnet18]"
     )
     dim: int = _option(128, "Model", "width of the embedding", ge=1)
     pretrained: bool = _option(

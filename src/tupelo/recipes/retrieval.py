@@ -224,7 +224,8 @@ def _claim(out: Path, recipe: RetrievalRecipe) -> bool:
             f"--out {out} must not lie in the source {recipe.source}, where it would be read as "
             "pictures the next time; give a folder beside it"
         )
-    resumed = path.exists()
+    begun = (out / "checkpoint").exists() or (out / "model").exists()
+    resumed = begun and path.exists()
     if resumed:
         earlier = recipe_from(read_recipe(path)).model_dump()
         changed = [

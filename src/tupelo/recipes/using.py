@@ -38,7 +38,7 @@ def open_run(folder: Path) -> Trained:
         )
     if (folder / "model.safetensors").is_file():
         return Trained(models.load(folder), None)
-    if (folder / "checkpoint").is_dir():
+    if (folder / "checkpoint").is_dir() or (folder / "recipe.yaml").is_file():
         raise CheckpointError(
             f"{folder} is a run that has not finished; repeat its tupelo train command to finish it"
         )
