@@ -51,6 +51,19 @@ def test_groups_tie_classes():
         assert set.union(*sides) == set(range(10))
 
 
+def test_tags_are_disjoint_and_items_without_a_tag_follow_their_group():
+    tags = np.zeros((44, 10), bool)
+    tags[np.arange(40), np.arange(40) // 4] = True
+    tags[:4, 1] = True  # shared tags tie classes 0 and 1
+    groups = np.r_[np.arange(40) // 4, 2, 3, 4, 5]
+    for seed in range(10):
+        parts = split(listing(tags, groups=groups), "classes", seed=seed)
+        sides = [set(np.flatnonzero(tags[parts == part].any(axis=0))) for part in range(3)]
+        assert sum(map(len, sides)) == len(set.union(*sides)) == 10
+        assert any({0, 1} <= side for side in sides)
+        assert parts[40:].tolist() == parts[[8, 12, 16, 20]].tolist()
+
+
 def test_groups_that_tie_everything():
     with pytest.raises(DataError, match=r'groups or shared tags tie all classes.*split="items"'):
         split(listing(TEN, groups=np.zeros(50, int)))

@@ -146,6 +146,9 @@ def _take_classes(
     chosen[moved] = True
     labels = listing.labels[rows]
     hit = labels[:, chosen].any(axis=1) if labels.ndim == 2 else chosen[labels]
+    if listing.groups is not None:  # items without a tag follow their group
+        groups = listing.groups[rows]
+        hit |= (groups >= 0) & np.isin(groups, groups[hit])
     parts = parts.copy()
     parts[rows[hit]] = part
     return parts
