@@ -277,6 +277,8 @@ class LiftedStructure(PairLoss):
     Mean over positive pairs of max(J, 0)^2 / 2 with J_ij = D_ij + log( sum_{k in N_i}
     exp(margin - D_ik) + sum_{l in N_j} exp(margin - D_jl) ). Source: Oh Song, Xiang, Jegelka,
     Savarese, "Deep Metric Learning via Lifted Structured Feature Embedding", CVPR 2016, eqs. 3-4.
+    The paper compares un-normalised embeddings (`OnPairs(..., normalize=False)`); among unit rows,
+    which cannot move apart, the soft nearest negative keeps pulling positives and classes collapse.
     The negatives of a candidate are looked for among the anchors, so in a batch both ends count
     fully; with a memory a remembered candidate brings the anchors it is a negative of.
 

@@ -58,7 +58,7 @@ LOSSES: Mapping[str, _Build] = {
     "nt-xent": _pairs(losses.NTXent),
     "all-triplets": _pairs(losses.AllTriplets),
     "n-pair": _pairs(losses.NPairs, normalize=False),
-    "lifted": _pairs(losses.LiftedStructure),
+    "lifted": _pairs(losses.LiftedStructure, normalize=False),
     "triplet": _tuples(lambda n_classes: losses.Triplet()),
     "margin": _tuples(losses.Margin),
     "proxy-nca": _rows(losses.ProxyNCA),
