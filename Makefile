@@ -27,9 +27,9 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports --no-logo
 
 bench: $(VENV)/.peers
-	$(BIN)/python -m benchmarks.losses
-	$(BIN)/python -m benchmarks.retrieval
-	$(BIN)/python -m benchmarks.training
+	$(BIN)/python benchmarks/losses.py
+	$(BIN)/python benchmarks/retrieval.py
+	$(BIN)/python benchmarks/training.py
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from results import Page, seeds_summary
+from results import Page
 from tupelo import data
 from tupelo.comparison import Comparison
 from tupelo.losses import AllTriplets, Margin, Triplet
@@ -30,6 +30,7 @@ from tupelo.selection import PerAnchor, SemiHard
 from tupelo.types import Embedded, PairLoss
 
 SEEDS = (0, 1, 2)
+WORKERS = 2
 
 
 # A and E: points that move freely under the loss ------------------------------------------------
@@ -210,104 +211,92 @@ def tuples(loss: str, positive: str, *, normalize: bool) -> OnTuples:
 
 def run_free_points(page: Page, seeds: Sequence[int]) -> None:
     """Experiments A and E."""
+    names = {None: "all", "random": "random", "easiest": "EPS"}
+    settings = [
+        (loss, positives, flip)
+        for loss in ("triplet", "margin")
+        for flip in (0.0, 0.1, 0.2)
+        for positives in names
+    ]
     rows = []
-    for loss in ("triplet", "margin"):
-        for flip in (0.0, 0.1, 0.2):
-            for positives in (None, "random", "easiest"):
-                name = {None: "all", "random": "random", "easiest": "EPS"}[positives]
-                runs = [
-                    page.once(
-                        f"A/{loss}/{flip}/{name}/{seed}",
-                        lambda a=(loss, positives, flip, seed): asdict(free_points(*a)),
-                    )
-                    for seed in seeds
-                ]
-                ratio = [r["modes"] / r["classes"] for r in runs]
-                rows.append([
-                    loss, flip, name, seeds_summary(ratio),
-                    seeds_summary([r["modes"] for r in runs]),
-                    seeds_summary([r["classes"] for r in runs]),
-                ])  # fmt: skip
+    for loss, positives, flip in settings:
+        cells = {
+            f"A/{loss}/{flip}/{names[positives]}/{seed}": (_free_run, loss, positives, flip, seed)
+            for seed in seeds
+        }
+        rows.append((loss, flip, names[positives], cells))
+    page.all({key: cell for row in rows for key, cell in row[3].items()}, WORKERS)
     page.table(
         "A and E. Free points under label noise",
         "Two modes of class A start 1 apart. Ratio = distance of the modes / distance of A and B; "
         "0 is class collapse. Labels are flipped anew each step with the given probability.",
         ["loss", "flip", "positives", "ratio", "modes", "classes"],
-        rows,
+        [[*row[:3], *page.summary(row[3], ("ratio", "modes", "classes"))] for row in rows],
     )
 
 
 def run_parity(page: Page, seeds: Sequence[int]) -> None:
     """Experiments B, C and D."""
-    settings = [
-        ("triplet, 2-D", "triplet", 2, False, 0.0),
-        ("margin, 2-D", "margin", 2, False, 0.0),
-        ("triplet, 64-D", "triplet", 64, True, 0.0),
-        ("triplet, 64-D, 20 % noise", "triplet", 64, True, 0.2),
-    ]
-    rows = []
-    for name, loss, dim, normalize, noise in settings:
-        for positive in ("random", "easiest", "hardest"):
-            runs = [
-                page.once(
-                    f"B/{name}/{positive}/{seed}",
-                    lambda a=(loss, positive, dim, normalize, noise, seed): _parity_run(*a),
-                )
-                for seed in seeds
-            ]
-            rows.append([name, positive, *_parity_cells(runs)])
-    page.table(
+    settings = {
+        "triplet, 2-D": ("triplet", 2, False, 0.0, 48),
+        "margin, 2-D": ("margin", 2, False, 0.0, 48),
+        "triplet, 64-D": ("triplet", 64, True, 0.0, 48),
+        "triplet, 64-D, 20 % noise": ("triplet", 64, True, 0.2, 48),
+    }
+    _parity_table(
+        page,
         "B and D. MNIST digits 0-5 labelled by parity only",
         "Collapse ratio = mean distance between digit centroids of one parity / of opposite "
         "parity, on test pictures; 0 is class collapse. 'hardest' is the inverse control D.",
-        ["setting", "positive", "collapse ratio", "digit R@1, seen", "digit R@1, unseen",
-         "parity R@1"],
-        rows,
-    )  # fmt: skip
-    rows = []
-    for per_class in (2, 3, 4, 8, 16, 48):
-        for positive in ("random", "easiest"):
-            runs = [
-                page.once(
-                    f"C/{per_class}/{positive}/{seed}",
-                    lambda a=("triplet", positive, 64, True, 0.0, seed, per_class): _parity_run(*a),
-                )
-                for seed in seeds
-            ]
-            rows.append([per_class, positive, *_parity_cells(runs)])
-    page.table(
+        "B",
+        settings,
+        ("random", "easiest", "hardest"),
+        seeds,
+    )
+    _parity_table(
+        page,
         "C. Samples per class (triplet, 64-D)",
         "With 2 samples a class there is one candidate: EPS and random positives are one method.",
-        ["samples per class", "positive", "collapse ratio", "digit R@1, seen", "digit R@1, unseen",
-         "parity R@1"],
-        rows,
-    )  # fmt: skip
-
-
-def _parity_run(loss, positive, dim, normalize, noise, seed, per_class=48) -> dict:
-    objective = tuples(loss, positive, normalize=normalize)
-    return asdict(
-        parity(
-            objective,
-            dim=dim,
-            normalize=normalize,
-            seed=seed,
-            noise=noise,
-            per_class=per_class,
-        )
+        "C",
+        {str(k): ("triplet", 64, True, 0.0, k) for k in (2, 3, 4, 8, 16, 48)},
+        ("random", "easiest"),
+        seeds,
     )
 
 
-def _parity_cells(runs: list[dict]) -> list[str]:
-    return [
-        seeds_summary([run[key] for run in runs])
-        for key in (
-            "collapse_ratio",
-            "seen_recall_at_1",
-            "unseen_recall_at_1",
-            "parity_recall_at_1",
-        )
-    ]
+def _parity_table(page, title, text, experiment, settings, kinds, seeds) -> None:
+    rows = []
+    for name, setting in settings.items():
+        for positive in kinds:
+            cells = {
+                f"{experiment}/{name}/{positive}/{seed}": (_parity_run, positive, seed, *setting)
+                for seed in seeds
+            }
+            rows.append((name, {"easiest": "EPS"}.get(positive, positive), cells))
+    page.all({key: cell for row in rows for key, cell in row[2].items()}, WORKERS)
+    measured = ("collapse_ratio", "seen_recall_at_1", "unseen_recall_at_1", "parity_recall_at_1")
+    page.table(
+        title,
+        text,
+        ["setting", "positive", "collapse ratio", "digit R@1, seen", "digit R@1, unseen",
+         "parity R@1"],
+        [[*row[:2], *page.summary(row[2], measured)] for row in rows],
+    )  # fmt: skip
+
+
+def _free_run(loss: str, positives: str | None, flip: float, seed: int) -> dict:
+    found = free_points(loss, positives, flip, seed)
+    return asdict(found) | {"ratio": found.ratio}
+
+
+def _parity_run(
+    positive: str, seed: int, loss: str, dim: int, normalize: bool, noise: float, per_class: int
+) -> dict:
+    objective = tuples(loss, positive, normalize=normalize)
+    found = parity(
+        objective, dim=dim, normalize=normalize, seed=seed, noise=noise, per_class=per_class
+    )
+    return asdict(found)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
@@ -55,6 +55,11 @@ class Page:
                 result = future.result()
                 self.once(running[future], lambda found=result: found)
                 print(f"{done} of {len(missing)}", flush=True)
+
+    def summary(self, keys: Iterable[str], names: Sequence[str]) -> list[str]:
+        """Mean and spread over these cells (the seeds of one setting) of each number."""
+        cells = [self.numbers["cells"][key] for key in keys]
+        return [seeds_summary([cell[name] for cell in cells]) for name in names]
 
     def table(self, title: str, text: str, header: Sequence[str], rows: Sequence[Sequence]) -> None:
         """Add a section with one table."""
