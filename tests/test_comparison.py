@@ -174,6 +174,31 @@ def test_labels_of_two_kinds_are_refused():
         relate(torch.tensor([0, 1]), torch.tensor([[True, False]]))
 
 
+@pytest.mark.parametrize(
+    ("left", "right", "message"),
+    [
+        (torch.tensor([0, 1]), ["a", "b"], "of one kind, got int and str"),
+        ([0, 1], ["0", "1"], "of one kind, got int and str"),
+        (["a"], [b"a"], "of one kind, got str and bytes"),
+        ([{"red"}], ["red"], "sets of tags for every item, got set {'red'}"),
+        ([["red", "big"], ["red"]], ["red"], r"other hashables, .* got list \['red', 'big'\]"),
+        (np.array(["a", 0.5], object), ["a"], "got float 0.5"),
+        (torch.eye(2).bool(), torch.eye(3).bool(), r"of one kind, .* \[\(2, 2\), \(3, 3\)\]"),
+    ],
+)
+def test_labels_that_could_never_be_equal_are_refused(left, right, message):
+    with pytest.raises(InputError, match=message):
+        relate(left, right)
+
+
+def test_tensors_and_arrays_are_compared_with_lists_by_value():
+    for side in (torch.tensor([1, 2]), np.array([1, 2]), np.array([1, 2], object), [1, 2]):
+        assert relate(side, [1, 2**70])[0].tolist() == [[True, False], [False, False]]
+        assert relate(side, [])[0].shape == (2, 0)
+    words = list(np.array(["a", "b"]))  # of type np.str_
+    assert relate(words, ["a", "c"])[0].tolist() == [[True, False], [False, False]]
+
+
 def test_relations_that_contradict_themselves_are_refused():
     yes = torch.ones(4, 4, dtype=torch.bool)
     with pytest.raises(InputError, match="not call a pair both positive and negative"):

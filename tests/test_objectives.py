@@ -144,10 +144,33 @@ def test_memory_refuses_what_it_cannot_keep():
     with pytest.raises(InputError, match="size must be >= 1 rows, got 0"):
         Memory(OnPairs(losses.NTXent()), 0, WIDTH)
     memory = Memory(OnPairs(losses.NTXent()), 8, WIDTH)
-    with pytest.raises(InputError, match=r"got width 5 and 1; set dim and tags to fit"):
+    with pytest.raises(InputError, match=r"got width 5 with class indices; set dim and tags"):
         memory(Embedded.of(torch.randn(4, 5)), torch.arange(4) // 2)
-    with pytest.raises(InputError, match=r"got width 4 and 2; set dim and tags to fit"):
+    with pytest.raises(InputError, match=r"keeps .* with class indices, got width 4 with 2 tags"):
         memory(Embedded.of(torch.randn(4, WIDTH)), torch.ones(4, 2).bool())
+    for unnumbered in (["a", "a", "b", "b"], [{"a"}, {"a"}, {"b"}, {"b"}], [2**70] * 4):
+        with pytest.raises(InputError, match="would be numbered anew in every batch"):
+            memory(Embedded.of(torch.randn(4, WIDTH)), unnumbered)
+    tagged = Memory(OnPairs(losses.NTXent()), 8, WIDTH, tags=3)
+    with pytest.raises(InputError, match="with 3 tags, got width 4 with 2 tags"):
+        tagged(Embedded.of(torch.randn(4, WIDTH)), torch.ones(4, 2).bool())
+
+
+def test_boundaries_of_classes_know_integer_labels_of_any_kind():
+    loss = losses.Margin(2)
+    with torch.no_grad():
+        loss.beta.copy_(torch.tensor([0.5, 1.5]))
+    objective = OnTuples(PerAnchor("easiest", "hardest"), loss)
+    output, labels = Embedded.of(torch.randn(4, WIDTH)), torch.tensor([0, 0, 1, 1])
+    want = objective(output, labels).total
+    for same in (labels.tolist(), labels.numpy(), labels.to(torch.uint8), labels.bool()):
+        assert torch.equal(objective(output, same).total, want)
+    with pytest.raises(InputError, match=r"needs class indices .* got none"):
+        objective(output, ["a", "a", "b", "b"])
+    points = torch.tensor([[0.0], [0.1], [5.0], [5.1]])  # labels that only a relation understands
+    near = lambda a, c: (a - c.T).abs() < 1  # noqa: E731
+    objective = OnTuples(PerAnchor("easiest", "hardest"), losses.Margin(), relation=near)
+    assert torch.isfinite(objective(output, points).total)
 
 
 def test_sum_adds_weighted_parts_under_their_names():

@@ -1,8 +1,9 @@
 """Anchors against candidates: who is positive, who is negative, and how similar they are."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -261,33 +262,67 @@ def encode_labels(*sides) -> tuple[Tensor, ...]:
     >>> encode_labels(["b", "a"], ["a", "c"])
     (tensor([0, 1]), tensor([1, 2]))
     """
-    tensors = [t for t in map(_as_tensor, sides) if t is not None]
+    tensors = [t for t in map(label_tensor, sides) if t is not None]
     if len(tensors) == len(sides):
-        kinds = {t.ndim for t in tensors}
-        if kinds not in ({1}, {2}):
+        kinds = {t.shape[1:] for t in tensors}
+        if len(kinds) > 1:
             raise InputError(
                 "labels of both sides must be of one kind, integers (n,) or boolean tags "
                 f"(n, tags), got shapes {[tuple(t.shape) for t in tensors]}"
             )
         return tuple(tensors)
     number: dict = {}
-    listed = [list(side) for side in sides]
+    listed = [
+        side.tolist() if isinstance(side, Tensor | np.ndarray) else list(side) for side in sides
+    ]
     if all(isinstance(label, set | frozenset) for side in listed for label in side):
         for side in listed:
             for tags in side:
                 for tag in sorted(tags, key=repr):
                     number.setdefault(tag, len(number))
         return tuple(_multi_hot(side, number) for side in listed)
+    _check_kinds(listed)
     for side in listed:
         for label in side:
             number.setdefault(label, len(number))
     return tuple(torch.tensor([number[label] for label in side]).long() for side in listed)
 
 
-def _as_tensor(labels) -> Tensor | None:
-    """Integers or tags as a tensor; None where the labels need numbering first."""
+def _check_kinds(listed: list[list]) -> None:
+    """Refuse labels of which no two could ever be equal, and those that cannot be compared."""
+    kinds = [{_kind(label) for label in side} for side in listed]
+    if all(kinds) and not set.intersection(*kinds):
+        raise InputError(
+            "labels of both sides must be of one kind, got "
+            + " and ".join("/".join(sorted(side)) for side in kinds)
+        )
+
+
+def _kind(label) -> str:
+    if isinstance(label, float | np.floating) or not isinstance(label, Hashable):
+        raise InputError(
+            f"labels must be integers, strings or other hashables, or sets of tags for every item, "
+            f"got {type(label).__name__} {label!r}"
+        )
+    # NumPy's own kinds are equal to those of Python
+    kinds = {"int": int | np.integer | np.bool_, "str": str, "bytes": bytes}
+    same = (name for name, kind in kinds.items() if isinstance(label, kind))
+    return next(same, type(label).__name__)
+
+
+def label_tensor(labels) -> Tensor | None:
+    """Integers as int64 (n,), tags as booleans (n, tags); None where labels need numbering first.
+
+    Raises:
+        InputError: labels are floating point, or an array of another shape.
+
+    >>> label_tensor([3, 1]), label_tensor(["a", "b"])
+    (tensor([3, 1]), None)
+    """
     if not isinstance(labels, Tensor):
-        first = labels[0] if isinstance(labels, Sequence) and len(labels) else None
+        if isinstance(labels, Sequence) and not len(labels):
+            return torch.zeros(0).long()
+        first = labels[0] if isinstance(labels, Sequence) else None
         if isinstance(first, str | set | frozenset | tuple) or _is_text_array(labels):
             return None
         try:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from tupelo.comparison import Comparison, encode_labels
+from tupelo.comparison import Comparison, label_tensor
 from tupelo.errors import InputError
 from tupelo.selection import Rule, Selector, as_rule, one_positive, usable_rows
 from tupelo.types import (
@@ -136,13 +136,13 @@ class OnTuples(ComparingObjective):
     def on(self, comparison: Comparison, generator: torch.Generator | None = None) -> LossValue:
         """The loss of one comparison."""
         anchor, positive, negative = self.selector(comparison, generator)
-        labels, candidates = comparison.anchor_labels, comparison.candidates
+        labels, candidates = _indices(comparison.anchor_labels), comparison.candidates
         with torch.autocast(candidates.device.type, enabled=False):
             terms = self.loss(
                 comparison.anchors.index_select(0, anchor),
                 candidates.index_select(0, positive),
                 candidates.index_select(0, negative.flatten()).unflatten(0, negative.shape),
-                labels[anchor] if isinstance(labels, Tensor) else None,
+                None if labels is None else labels.to(anchor.device)[anchor],
             )
         return _value(terms)
 
@@ -178,8 +178,9 @@ class Memory(Objective):
 
     Rows of the last steps are kept detached in a queue and compared with each new batch; the
     same item is never its own positive, so pass `items`. Source: Wang, Zhang, Huang, Scott,
-    "Cross-Batch Memory for Embedding Learning", CVPR 2020. The queue is in the buffers, whole, so
-    a resumed run remembers what the interrupted one did.
+    "Cross-Batch Memory for Embedding Learning", CVPR 2020. Batch and memory are one comparison, so
+    a loss averages over both together; the authors add a loss on the batch to one on the memory.
+    The queue is in the buffers, whole, so a resumed run remembers what the interrupted one did.
 
     Args:
         objective: what is computed on batch and memory.
@@ -189,7 +190,8 @@ class Memory(Objective):
         tags: number of tags where labels are boolean tag matrices, else 0.
 
     Raises:
-        InputError: size < 1; when called: rows of another width, or labels that cannot be kept.
+        InputError: size < 1; when called: rows of another width, labels that are neither class
+            indices nor tags, or another number of tags.
     """
 
     queue: Tensor
@@ -229,13 +231,17 @@ class Memory(Objective):
         generator: torch.Generator | None = None,
     ) -> LossValue:
         """The loss of one batch against itself and the memory; then the batch is remembered."""
-        (labels,) = encode_labels(labels)
-        rows = self.objective.rows(output)
-        if rows.shape[1] != self.queue.shape[1] or labels.ndim != self.labels.ndim:
+        labels = label_tensor(labels)
+        if labels is None:
             raise InputError(
-                f"the memory keeps rows of width {self.queue.shape[1]} with "
-                f"{self.labels.ndim}-dimensional labels, got width {rows.shape[1]} and "
-                f"{labels.ndim}; set dim and tags to fit"
+                "the memory keeps class indices (b,) or boolean tags (b, tags); strings and sets "
+                "would be numbered anew in every batch, so number the classes of the data set first"
+            )
+        rows = self.objective.rows(output)
+        if rows.shape[1] != self.queue.shape[1] or labels.shape[1:] != self.labels.shape[1:]:
+            raise InputError(
+                f"the memory keeps rows of width {self.queue.shape[1]} with {_named(self.labels)}, "
+                f"got width {rows.shape[1]} with {_named(labels)}; set dim and tags to fit"
             )
         comparison = self.objective.compare(output, labels, items)
         filled = min(int(self.seen), self.size)
@@ -370,6 +376,18 @@ def _of_kind(loss: nn.Module, kind: type, objective: str) -> nn.Module:
             "to choose from, into OnClasses"
         )
     return loss
+
+
+def _indices(labels) -> Tensor | None:
+    """Labels as a tensor, where they are of a kind that can index something learned."""
+    try:
+        return label_tensor(labels)
+    except InputError:
+        return None  # understood by the relation of the objective alone
+
+
+def _named(labels: Tensor) -> str:
+    return "class indices" if labels.ndim == 1 else f"{labels.shape[1]} tags"
 
 
 def _value(terms: Tensor) -> LossValue:

@@ -64,11 +64,19 @@ def test_settings_out_of_range_are_refused(build, message):
         (torch.tensor([-1]), r"labels must lie in \[0, 2\)"),
         (torch.tensor([[True, False]]), "needs class indices"),
         (torch.tensor([0.0]), "needs class indices .* got torch.float32"),
+        (torch.tensor([0, 1]), "needs one label per row, got 2 for 1 rows"),
     ],
 )
 def test_labels_without_a_class_row_are_refused(loss, labels, message):
     with pytest.raises(InputError, match=message):
         loss(ITEM, labels)
+
+
+@pytest.mark.parametrize("loss", [case[0] for case in BY_HAND], ids=lambda x: type(x).__name__)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.bool])
+def test_labels_of_any_integer_type_are_the_same(loss, dtype):
+    embedded, labels = Embedded.of(torch.randn(4, 2)), torch.tensor([0, 1, 1, 0])
+    assert torch.equal(loss(embedded, labels.to(dtype)), loss(embedded, labels))
 
 
 def test_a_width_that_does_not_fit_is_refused():

@@ -73,9 +73,19 @@ def test_settings_out_of_range_are_refused(build, message):
         (torch.tensor([0.0]), "got torch.float32 of shape"),
         (torch.tensor([3]), r"labels must lie in \[0, 3\) .* got \[3, 3\]; set n_classes"),
         (torch.tensor([-1]), r"labels must lie in \[0, 3\)"),
+        (torch.tensor([0, 1]), "needs one label per row, got 2 for 1 rows"),
     ],
 )
 def test_margin_refuses_labels_without_a_boundary(labels, message):
     a, p, n = torch.zeros(1, 2), torch.ones(1, 2), torch.ones(1, 1, 2)
     with pytest.raises(InputError, match=message):
         losses.Margin(n_classes=3)(a, p, n, labels)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.bool])
+def test_boundaries_are_those_of_labels_of_any_integer_type(dtype):
+    loss, labels = losses.Margin(n_classes=2), torch.tensor([0, 1])
+    with torch.no_grad():
+        loss.beta.copy_(torch.tensor([0.9, 1.1]))
+    tuples = torch.randn(2, 3), torch.randn(2, 3), torch.randn(2, 1, 3)
+    assert torch.equal(loss(*tuples, labels.to(dtype)), loss(*tuples, labels))

@@ -7,13 +7,13 @@ Easy positive sampling does not apply here: there is no positive sample to choos
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tupelo.errors import InputError
 from tupelo.losses.pairs import log_one_plus_sums
-from tupelo.losses.tuples import check_class_indices
+from tupelo.losses.tuples import class_indices
 from tupelo.types import ClassLoss, Embedded
 
 
@@ -30,16 +30,19 @@ class _Proxies(ClassLoss):
         self.proxies = nn.Parameter(torch.empty(n_classes, dim))
         nn.init.kaiming_normal_(self.proxies, mode="fan_out")
 
-    def cosines(self, embedded: Embedded, labels: Tensor) -> Float[Tensor, "b n"]:
-        """Cosines of items and class rows, (b, n_classes), after checking both."""
+    def cosines(
+        self, embedded: Embedded, labels: Tensor
+    ) -> tuple[Float[Tensor, "b n"], Int[Tensor, " b"]]:
+        """Cosines of items and class rows, (b, n_classes), and class indices, both checked."""
         if embedded.z.shape[1] != self.proxies.shape[1]:
             raise InputError(
                 f"dim must equal the embedding width, got dim={self.proxies.shape[1]} for "
                 f"embeddings of width {embedded.z.shape[1]}"
             )
-        check_class_indices(labels, len(self.proxies), type(self).__name__)
-        with torch.autocast(embedded.z.device.type, enabled=False):
-            return embedded.z @ F.normalize(self.proxies.to(embedded.z.dtype), dim=1).T
+        z = embedded.z
+        labels = class_indices(labels, len(z), len(self.proxies), type(self).__name__)
+        with torch.autocast(z.device.type, enabled=False):
+            return z @ F.normalize(self.proxies.to(z.dtype), dim=1).T, labels
 
 
 class ProxyNCA(_Proxies):
@@ -74,7 +77,8 @@ class ProxyNCA(_Proxies):
 
     def forward(self, embedded: Embedded, labels: Tensor) -> Float[Tensor, " b"]:
         """Terms of b items."""
-        logits = (self.cosines(embedded, labels) - 1) * (2 * self.scale)
+        cosines, labels = self.cosines(embedded, labels)
+        logits = (cosines - 1) * (2 * self.scale)
         own = logits.gather(1, labels[:, None])
         if not self.include_own:
             logits = logits.scatter(1, labels[:, None], -math.inf)
@@ -113,7 +117,7 @@ class ProxyAnchor(_Proxies):
 
     def forward(self, embedded: Embedded, labels: Tensor) -> Float[Tensor, " b"]:
         """Terms of b items, all equal."""
-        cosines = self.cosines(embedded, labels)
+        cosines, labels = self.cosines(embedded, labels)
         near = (self.margin - cosines.gather(1, labels[:, None])[:, 0]) * self.alpha
         far = (cosines + self.margin) * self.alpha
         # finite instead of -inf, so that a class without others has gradient 0, not NaN
@@ -145,7 +149,8 @@ class NormalizedSoftmax(_Proxies):
 
     def forward(self, embedded: Embedded, labels: Tensor) -> Float[Tensor, " b"]:
         """Terms of b items."""
-        logits = self.cosines(embedded, labels) / self.temperature
+        cosines, labels = self.cosines(embedded, labels)
+        logits = cosines / self.temperature
         return F.cross_entropy(logits, labels, reduction="none")
 
 
@@ -181,7 +186,7 @@ class CosFace(_Proxies):
 
     def forward(self, embedded: Embedded, labels: Tensor) -> Float[Tensor, " b"]:
         """Terms of b items."""
-        cosines = self.cosines(embedded, labels)
+        cosines, labels = self.cosines(embedded, labels)
         own = cosines.gather(1, labels[:, None]) - self.margin
         logits = cosines.scatter(1, labels[:, None], own) * self.scale
         return F.cross_entropy(logits, labels, reduction="none")
@@ -221,7 +226,7 @@ class ArcFace(_Proxies):
 
     def forward(self, embedded: Embedded, labels: Tensor) -> Float[Tensor, " b"]:
         """Terms of b items."""
-        cosines = self.cosines(embedded, labels)
+        cosines, labels = self.cosines(embedded, labels)
         own = cosines.gather(1, labels[:, None])
         # the floor keeps the slope of the sine finite where item and class row coincide
         sine = (1 - own.square()).clamp(min=1e-6).sqrt()

@@ -5,7 +5,7 @@ often almost coincident, where the plain root has no gradient.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -112,8 +112,8 @@ class Margin(TupleLoss):
     def _boundary(self, labels: Tensor | None, t: int) -> Tensor:
         if len(self.beta) == 1:
             return self.beta.expand(t)
-        check_class_indices(labels, len(self.beta), "margin loss with one boundary per class")
-        return self.beta[labels]
+        what = "margin loss with one boundary per class"
+        return self.beta[class_indices(labels, t, len(self.beta), what)]
 
 
 class NPair(TupleLoss):
@@ -150,11 +150,11 @@ class NPair(TupleLoss):
         return terms + self.l2_weight * anchor.square().sum(-1)
 
 
-def check_class_indices(labels: Tensor | None, n_classes: int, what: str) -> None:
-    """Refuse labels that cannot index one learned row per class.
+def class_indices(labels: Tensor | None, rows: int, n_classes: int, what: str) -> Int[Tensor, " n"]:
+    """Labels as int64, after refusing those that cannot index one learned row per class.
 
     Raises:
-        InputError: labels missing, not integers (n,), or outside [0, n_classes).
+        InputError: labels missing, not integers (n,), not one per row, or outside [0, n_classes).
     """
     if labels is None or labels.ndim != 1 or labels.is_floating_point():
         came = "none" if labels is None else f"{labels.dtype} of shape {tuple(labels.shape)}"
@@ -162,8 +162,11 @@ def check_class_indices(labels: Tensor | None, n_classes: int, what: str) -> Non
             f"{what} needs class indices (n,) as labels, got {came}; tags and pairs work with "
             "pair losses and with a single boundary"
         )
+    if len(labels) != rows:
+        raise InputError(f"{what} needs one label per row, got {len(labels)} for {rows} rows")
     if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < n_classes):
         raise InputError(
             f"labels must lie in [0, {n_classes}) for {what}, got "
             f"[{int(labels.min())}, {int(labels.max())}]; set n_classes to the number of classes"
         )
+    return labels.long()
