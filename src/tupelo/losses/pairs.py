@@ -62,13 +62,11 @@ class Contrastive(PairLoss):
         near = F.relu(distance[rows, columns] - self.positive_margin)
         far = F.relu(self.negative_margin - distance)
         far = torch.where(comparison.negative, far, 0.0)
-        active_near, active_far = (near > 0).sum(), (far > 0).sum()
+        active_near, active_far = ((x > 0).sum().clamp(min=1).to(x.dtype) for x in (near, far))
         if self.squared:
             near, far = near.square(), far.square()
         b = len(distance)
-        return _by_row(near, rows, b) * (b / active_near.clamp(min=1)) + far.sum(1) * (
-            b / active_far.clamp(min=1)
-        )
+        return _by_row(near, rows, b) * (b / active_near) + far.sum(1) * (b / active_far)
 
 
 class CosineContrastive(PairLoss):
@@ -201,7 +199,7 @@ class BinomialDeviance(PairLoss):
         near = F.softplus((self.beta - similarity[rows, columns]) * self.alpha)
         far = F.softplus((similarity - self.beta) * (self.alpha * self.negative_cost))
         far = torch.where(comparison.negative, far, 0.0).sum(1)
-        negatives = comparison.negative.sum().clamp(min=1)
+        negatives = comparison.negative.sum().clamp(min=1).to(far.dtype)
         return _by_row(near, rows, b) * (b / max(len(rows), 1)) + far * (b / negatives)
 
 
@@ -266,7 +264,7 @@ class NPairs(PairLoss):
         against = _masked_logsumexp(similarity, comparison.negative)
         near = F.softplus(against[rows] - similarity[rows, columns])
         per_anchor = comparison.positive.sum(1)
-        anchors = (per_anchor > 0).sum().clamp(min=1)
+        anchors = (per_anchor > 0).sum().clamp(min=1).to(near.dtype)
         mean = _by_row(near, rows, b) / per_anchor.clamp(min=1) * (b / anchors)
         return mean + self.l2_weight * comparison.anchors.square().sum(1).to(mean.dtype)
 

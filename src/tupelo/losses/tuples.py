@@ -106,7 +106,7 @@ class Margin(TupleLoss):
         to_negative = ((anchor[:, None] - negative).square().sum(-1) + DISTANCE_EPSILON).sqrt()
         near = F.relu(to_positive - beta + self.alpha)
         far = F.relu(beta - to_negative + self.alpha)
-        active = ((near > 0).sum() + (far > 0).sum()).clamp(min=1)
+        active = ((near > 0).sum() + (far > 0).sum()).clamp(min=1).to(near.dtype)
         return (near.sum(1) + far.sum(1)) * (len(anchor) / active)
 
     def _boundary(self, labels: Tensor | None, t: int) -> Tensor:
