@@ -3,10 +3,10 @@
     TUPELO_DATA=... python benchmarks/retrieval_grid.py [DATA SET ...]  # about 45 minutes, 2 cores
 
 Classes of training, validation and test are disjoint. Every cell is trained with the same batches,
-steps and rates; ten times on the way MAP@R is measured on the validation classes, and the best
-weights are measured once on the test classes, as `tupelo train` does it. Colour sets train a linear
-head on frozen features of an ImageNet network (read from TUPELO_DATA), grey ones a small ConvNet
-from scratch. Resumable; writes docs/results/retrieval.md and retrieval.json.
+steps and choice of rates; ten times on the way MAP@R is measured on the validation classes, and the
+best weights are measured once on the test classes, as `tupelo train` does it. Colour sets train a
+linear head on frozen features of an ImageNet network (read from TUPELO_DATA), grey ones a small
+ConvNet from scratch. Resumable; writes docs/results/retrieval.md and retrieval.json.
 """
 
 import argparse
@@ -66,7 +66,7 @@ class Task:
     steps: int
     classes: int  # P of a batch
     per_class: int  # K of a batch
-    rate: float = 1e-3  # of Adam, falling along a cosine
+    rates: tuple[float, ...]  # of Adam, falling along a cosine; the best is chosen on validation
     augment: Augment | None = None
 
 
@@ -86,16 +86,24 @@ def build(method: str, positives: str, n_classes: int) -> Objective:
 
 
 def train(dataset: str, method: str, positives: str, seed: int) -> dict:
-    """Train one cell and measure it on the test classes."""
+    """Train one cell with each rate, and measure the best on validation on the test classes."""
     task = load(dataset)
+    tried = [(*fit(task, method, positives, seed, rate), rate) for rate in task.rates]
+    score, model, rate = max(tried, key=lambda one: one[0])
+    chosen = {"rate": rate, "validation map@r": score}
+    return measure(embed(model, task.test_inputs), task.test_labels) | chosen
+
+
+def fit(task: Task, method: str, positives: str, seed: int, rate: float) -> tuple[float, nn.Module]:
+    """Train with one rate; the best validation MAP@R on the way, and the model as it was then."""
     n_classes = int(task.labels.max()) + 1
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = network(task)
         objective = build(method, positives, n_classes)
     groups = [{"params": model.parameters()}, *objective.parameter_groups()]
-    optimizer = torch.optim.Adam(groups, lr=task.rate)
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, task.steps)
+    optimizer = torch.optim.Adam(groups, lr=rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, task.steps)
     generator = torch.Generator().manual_seed(seed)
     batches = data.ClassBalanced(
         task.labels.numpy(), classes=task.classes, per_class=task.per_class, seed=seed
@@ -112,7 +120,7 @@ def train(dataset: str, method: str, positives: str, seed: int) -> dict:
         value.total.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 10.0)
         optimizer.step()
-        rate.step()
+        schedule.step()
         if task.validation is not None and step % (task.steps // 10) == 0:
             inputs, labels = task.validation
             score = evaluation.retrieval(embed(model, inputs), labels).map_at_r
@@ -120,7 +128,7 @@ def train(dataset: str, method: str, positives: str, seed: int) -> dict:
                 best, chosen = score, copy.deepcopy(model.state_dict())
     if chosen:
         model.load_state_dict(chosen)
-    return measure(embed(model, task.test_inputs), task.test_labels)
+    return best, model
 
 
 def network(task: Task) -> nn.Module:
@@ -188,7 +196,7 @@ def _colour(dataset: str) -> Task:
     features = _frozen(dataset, torch.cat(pixels)).split([len(part) for part in labels])
     return Task(
         features[0], labels[0], (features[1], labels[1]), features[2], labels[2], pixels[2],
-        steps=300, classes=16, per_class=8, rate=1e-4,
+        steps=300, classes=16, per_class=8, rates=(1e-4, 1e-3),
     )  # fmt: skip
 
 
@@ -197,8 +205,8 @@ def _omniglot(dataset: str) -> Task:
     inputs, labels = _arrays(parts.train)
     test, test_labels = _arrays(parts.test)
     return Task(
-        inputs, labels, _arrays(parts.validation), test, test_labels, test,
-        steps=400, classes=24, per_class=4, rate=3e-3,
+        inputs, labels, _arrays(parts.validation.subset(range(1000))), test, test_labels, test,
+        steps=250, classes=24, per_class=4, rates=(3e-3,),
     )  # fmt: skip
 
 
@@ -210,7 +218,7 @@ def _fashion(dataset: str) -> Task:
     seen, unseen = labels < 5, test_labels >= 5
     return Task(
         inputs[seen], labels[seen], None, test[unseen], test_labels[unseen], test[unseen],
-        steps=200, classes=5, per_class=20, rate=3e-3,
+        steps=200, classes=5, per_class=20, rates=(3e-3,),
         augment=data.default_augmentation(28, smallest=0.6),
     )  # fmt: skip
 
@@ -244,15 +252,17 @@ def _frozen(dataset: str, pixels: Tensor) -> Tensor:
 # The page ---------------------------------------------------------------------------------------
 
 DATASETS = {
-    "omniglot": "815 training and 149 validation characters, 659 unseen test characters of other "
-    "alphabets (13,180 pictures), 28 px; small ConvNet from scratch, 400 steps of 24 x 4",
+    "omniglot": "815 training and 50 validation characters, 659 unseen test characters of other "
+    "alphabets (13,180 pictures), 28 px; small ConvNet from scratch, 250 steps of 24 x 4",
     "fashion_mnist": "classes 0-4 train, 5-9 test (5,000 official test pictures), 28 px; small "
     "ConvNet from scratch, 200 steps of 5 x 20, random crops and flips. Too few classes to choose "
     "on some: measured after the last step",
     "cars196": "half of Cars196 (64 px crops): 83 training, 15 validation, 98 test classes; linear "
-    "head on frozen ImageNet features, 300 steps of 16 x 8. Not comparable with published numbers",
+    "head on frozen ImageNet features, 300 steps of 16 x 8, rate 1e-4 or 1e-3. "
+    "Not comparable with published numbers",
     "cub200_half": "half of CUB (72 px crops): 49 training, 9 validation, 42 test classes; linear "
-    "head on frozen ImageNet features, 300 steps of 16 x 8. Not comparable with published numbers",
+    "head on frozen ImageNet features, 300 steps of 16 x 8, rate 1e-4 or 1e-3. "
+    "Not comparable with published numbers",
 }
 
 
