@@ -97,6 +97,35 @@ def test_similarity_and_distance_against_loops(dtype):
         assert comparison.distance[i, j].item() == pytest.approx(math.dist(x, y), abs=1e-4)
 
 
+@pytest.mark.parametrize("offset", [100.0, 1000.0])
+def test_rows_far_from_the_origin_keep_their_distances(offset):
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(24, 2, generator=generator) * 0.5 + offset
+    comparison = Comparison.within(z.requires_grad_(), torch.arange(24) % 3)
+    exact = torch.cdist(z.double(), z.double()).float()
+    off_diagonal = ~torch.eye(24, dtype=torch.bool)
+    assert torch.allclose(comparison.distance[off_diagonal], exact[off_diagonal], rtol=1e-3)
+    (found,) = torch.autograd.grad(comparison.distance.sum(), z)
+    plain = (z[:, None] - z[None, :]).square().sum(-1).add(1e-8).sqrt().sum()
+    assert torch.allclose(found, torch.autograd.grad(plain, z)[0], atol=1e-2)
+
+
+def test_ties_of_plain_coordinates_stay_ties():
+    z = torch.tensor([[0.0, 0.0], [0.0, 3.0], [3.0, 0.0], [-3.0, 0.0], [5.0, 1.0]])
+    distance = Comparison.within(z, [0, 0, 0, 0, 1]).distance
+    assert distance[0, 1] == distance[0, 2] == distance[0, 3]
+
+
+def test_items_of_any_kind_mark_the_same_item():
+    z = torch.eye(3)
+    for items in ([7, 7, 8], np.array([7, 7, 8]), torch.tensor([7, 7, 8])):
+        comparison = Comparison.between(
+            z, [0, 0, 0], z, [0, 0, 0], items=items, candidate_items=items
+        )
+        assert comparison.positive.dtype == torch.bool
+        assert not comparison.positive[0, 1]
+
+
 def test_distance_has_the_gradient_of_its_formula_even_at_coincident_rows():
     a = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
     c = torch.randn(4, 2, dtype=torch.float64, requires_grad=True)

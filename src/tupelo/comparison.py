@@ -11,6 +11,8 @@ from torch import Tensor
 from tupelo.errors import InputError
 from tupelo.types import Relation
 
+# squared distance of the mean row from the origin over the mean squared distance of rows from it
+FAR_FROM_ORIGIN = 10.0
 DISTANCE_EPSILON = 1e-8  # keeps the gradient of the square root finite at coincident points
 
 
@@ -90,8 +92,8 @@ class Comparison:
         candidates: Tensor,
         candidate_labels,
         *,
-        items: Tensor | None = None,
-        candidate_items: Tensor | None = None,
+        items: Tensor | Sequence[int] | np.ndarray | None = None,
+        candidate_items: Tensor | Sequence[int] | np.ndarray | None = None,
         relation: Relation | None = None,
         own: bool = False,
     ) -> "Comparison":
@@ -126,7 +128,8 @@ class Comparison:
                     f"items must have one identity per row, got {len(items)} for {len(anchors)} "
                     f"anchors and {len(candidate_items)} for {len(candidates)} candidates"
                 )
-            other = items[:, None] != candidate_items[None, :]
+            items, candidate_items = torch.as_tensor(items), torch.as_tensor(candidate_items)
+            other = (items[:, None] != candidate_items[None, :]).to(anchors.device)
             positive, negative = positive & other, negative & other
         return cls(anchors, candidates, positive, negative, anchor_labels=anchor_labels)
 
@@ -139,10 +142,20 @@ class Comparison:
 
     @cached_property
     def distance(self) -> Float[Tensor, "b c"]:
-        """Euclidean distances sqrt(max(|a - c|^2, 0) + 1e-8), (b, c)."""
-        with torch.enable_grad():
-            squares = self.anchors.square().sum(1), self.candidates.square().sum(1)
-            return _Distance.apply(self.similarity, *squares)
+        """Euclidean distances sqrt(max(|a - c|^2, 0) + 1e-8), (b, c).
+
+        Computed from inner products, so in float32 they resolve about 3e-4 of the length of the
+        rows; rows that all lie far from the origin are moved there first.
+        """
+        with torch.enable_grad(), torch.autocast(self.anchors.device.type, enabled=False):
+            anchors, candidates, products = self.anchors, self.candidates, None
+            centre = candidates.detach().mean(0)
+            spread = (candidates.detach() - centre).square().sum(1).mean()
+            if centre.square().sum() > FAR_FROM_ORIGIN * spread:
+                anchors, candidates = anchors - centre, candidates - centre
+                products = anchors @ candidates.T
+            squares = anchors.square().sum(1), candidates.square().sum(1)
+            return _Distance.apply(self.similarity if products is None else products, *squares)
 
     def with_positives(self, positive: Bool[Tensor, "b c"]) -> "Comparison":
         """The same comparison with other positives; what was computed is kept."""

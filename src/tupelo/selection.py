@@ -176,7 +176,8 @@ class DistanceWeighted:
         if dim < 4 and not self._warned:
             self._warned = True
             _log.warning("distance-weighted sampling in width %d: the density changes shape", dim)
-        off = (comparison.candidates.detach().norm(dim=1) - 1).abs().max()
+        sides = (comparison.anchors, comparison.candidates)
+        off = max((rows.detach().norm(dim=1) - 1).abs().max() for rows in sides)
         if off > 1e-3:
             raise InputError(
                 "distance-weighted sampling needs rows of unit length, got norms off by up to "
@@ -299,6 +300,9 @@ class AllTuples:
 
 class WithPositives:
     """Any selector with its positives replaced by those of a rule: EPS for any tuple loss.
+
+    The negatives stay those the selector chose for its own positive; where they depend on it
+    (semi-hard), give both rules to `PerAnchor` instead, which chooses the positive first.
 
     Args:
         selector: makes the tuples.

@@ -16,9 +16,9 @@ from tupelo.errors import InputError
 from tupelo.losses.triplet_sums import triplet_sums
 from tupelo.types import PairLoss
 
-# stands for log(0) in masked rows: finite, so that a row without any entry has gradient 0, not NaN
+# stands for log(0) in masked rows: finite, so that a row without any entry has no NaN gradient
 NOTHING = -1e30
-EMPTY = -1e29
+EMPTY = -1e29  # a log-sum at or below this had no entry
 
 
 class Contrastive(PairLoss):
@@ -99,7 +99,8 @@ class MultiSimilarity(PairLoss):
     """Soft sums over mined positives and negatives.
 
     1/alpha log(1 + sum_P exp(-alpha (s - base))) + 1/beta log(1 + sum_N exp(beta (s - base))),
-    averaged over all anchors. Mining keeps a negative if s + slack > the smallest positive
+    averaged over all anchors, as the authors do; code that averages over the anchors left after
+    mining differs by that factor. Mining keeps a negative if s + slack > the smallest positive
     similarity and a positive if s - slack < the largest negative one; an anchor without one of
     the two contributes 0. Source: Wang, Han, Huang, Dong, Scott, "Multi-Similarity Loss with
     General Pair Weighting", CVPR 2019, eqs. 10-14, there with beta = 50.
