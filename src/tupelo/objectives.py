@@ -170,7 +170,14 @@ class OnClasses(Objective):
         generator: torch.Generator | None = None,
     ) -> LossValue:
         """The loss of one batch."""
-        return _value(self.loss(output, torch.as_tensor(labels)))
+        try:
+            indices = torch.as_tensor(labels)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(
+                "class losses need class indices (b,) as labels, numbered once for the whole data "
+                f"set (ImageSet.labels are), got {type(labels).__name__}: {error}"
+            ) from error
+        return _value(self.loss(output, indices))
 
 
 class Memory(Objective):
