@@ -271,5 +271,5 @@ def test_a_loss_of_another_kind_is_refused(build, message):
 
 def test_class_losses_refuse_names_as_labels():
     objective = OnClasses(losses.ProxyNCA(2, 3))
-    with pytest.raises(InputError, match="class indices .* numbered once for the whole data set"):
+    with pytest.raises(InputError, match=r"class indices .* numbered once for the whole data set"):
         objective(Embedded.of(torch.randn(2, 3)), ["cat", "dog"])
