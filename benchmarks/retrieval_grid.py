@@ -13,10 +13,11 @@ import argparse
 import copy
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -298,19 +299,63 @@ def write(page: Page, dataset: str) -> None:
             table.append([kind, "", *_summary(page, dataset, kind, "-")])
     for method, kinds in columns().items():
         for positives in kinds:
-            name = {"all": "-" if method in CLASSES else "all", "easiest": "EPS"}
-            row = [method, name.get(positives, positives)]
+            row = [method, _positives(method, positives)]
             table.append(row + _summary(page, dataset, method, positives))
     page.table(
         dataset, DATASETS[dataset] + ".", ["loss", "positives", "R@1", "MAP@R"], table
     )  # fmt: skip
 
 
-def _summary(page: Page, dataset: str, method: str, positives: str) -> list[str]:
+def conclude(page: Page, datasets: Sequence[str]) -> None:
+    """Say what wins, from the numbers."""
+    rows = []
+    for dataset in datasets:
+        means = {
+            (method, positives): [fmean(run[key] for run in runs) for key in MEASURES]
+            for method, kinds in columns().items()
+            for positives in kinds
+            if (runs := _runs(page, dataset, method, positives))
+        }
+        start = [
+            fmean(run[key] for run in _runs(page, dataset, "untrained", "-")) for key in MEASURES
+        ]
+        pairs = [
+            (means[method, "easiest"], means[method, "random"])
+            for method in (*PAIRS, *TUPLES)
+            if (method, "easiest") in means and (method, "random") in means
+        ]
+        for i, name in enumerate(("R@1", "MAP@R")):
+            best = max(means, key=lambda cell, i=i: means[cell][i])
+            gain = [easy[i] - random[i] for easy, random in pairs]
+            rows.append([
+                dataset, name, f"{best[0]} ({_positives(*best)}), {means[best][i]:.3f}",
+                f"{sum(mean[i] > start[i] for mean in means.values())} of {len(means)}",
+                f"{sum(g > 0 for g in gain)} of {len(gain)}", f"{fmean(gain):+.3f}",
+            ])  # fmt: skip
+    page.table(
+        "What wins",
+        "Means over seeds. EPS is compared with one random positive, loss by loss.",
+        ["data", "measure", "best", "better than untrained", "EPS better", "EPS minus random"],
+        rows,
+    )
+
+
+MEASURES = ("recall@1", "map@r")
+
+
+def _positives(method: str, positives: str) -> str:
+    return {"all": "-" if method in CLASSES else "all", "easiest": "EPS"}.get(positives, positives)
+
+
+def _runs(page: Page, dataset: str, method: str, positives: str) -> list[dict]:
     found = page.numbers["cells"]
-    runs = [found.get(f"{dataset}/{method}/{positives}/{seed}") for seed in SEEDS]
-    runs = [run for run in runs if run]
-    return [seeds_summary([run[key] for run in runs]) for key in ("recall@1", "map@r")]
+    keys = [f"{dataset}/{method}/{positives}/{seed}" for seed in SEEDS]
+    return [found[key] for key in keys if key in found]
+
+
+def _summary(page: Page, dataset: str, method: str, positives: str) -> list[str]:
+    runs = _runs(page, dataset, method, positives)
+    return [seeds_summary([run[key] for run in runs]) for key in MEASURES]
 
 
 def main() -> None:
@@ -322,9 +367,10 @@ def main() -> None:
     for dataset in chosen:
         load(dataset)  # computes and keeps the frozen features before the workers ask for them
         page.all(cells(dataset), WORKERS)
-    for dataset in DATASETS:
-        if f"{dataset}/pixels/-/0" in page.numbers["cells"]:
-            write(page, dataset)
+    done = [one for one in DATASETS if f"{one}/pixels/-/0" in page.numbers["cells"]]
+    conclude(page, done)
+    for dataset in done:
+        write(page, dataset)
     page.write("python benchmarks/retrieval_grid.py", SEEDS)
 
 
