@@ -257,8 +257,8 @@ def run_parity(page: Page, seeds: Sequence[int]) -> None:
         page,
         "C. Samples per class (triplet, 64-D)",
         "With 2 samples a class there is one candidate: EPS and random positives are the same "
-        "pairs (an exact test). The runs still differ, because picking at random uses up random numbers "
-        "that then pick other negatives; their difference at 2 is the noise of this table.",
+        "pairs (an exact test). The runs still differ, because picking at random uses up random "
+        "numbers that then pick other negatives; their difference at 2 is the noise of this table.",
         "C",
         {str(k): ("triplet", 64, True, 0.0, k) for k in (2, 3, 8, 48)},
         ("random", "easiest"),
