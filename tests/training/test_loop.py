@@ -119,6 +119,9 @@ def test_other_settings_or_objective_are_refused_by_name(
         fit(network(dropout=0.1), objective(), pictures(), out=tmp_path, settings=settings())
     with pytest.raises(CheckpointError, match=r"objective\.class was .*Memory', is .*OnPairs"):
         fit(network(), OnPairs(Contrastive()), pictures(), out=tmp_path, settings=settings())
+    other = {"out": tmp_path, "settings": settings(), "validate": pictures()}
+    with pytest.raises(CheckpointError, match=r"validate\.items was 'absent', is 24"):
+        fit(network(), objective(), pictures(), **other)
     again = {"out": tmp_path, "settings": settings(), "augment": HorizontalFlip()}
     with pytest.raises(CheckpointError, match=r"augment was None, is .*; augment\.class was 'abs"):
         fit(network(), objective(), pictures(), **again)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tupelo import checkpoints
-from tupelo.checkpoints import newest
+from tupelo.checkpoints import TENSORS, newest
 from tupelo.errors import CheckpointError
 from tupelo.losses import Contrastive, ProxyAnchor, Triplet
 from tupelo.objectives import OnClasses, OnPairs, OnTuples
@@ -79,6 +79,27 @@ def test_a_damaged_newest_checkpoint_falls_back_with_its_own_best(tmp_path):
     assert again.restore().best == {"map@r": 0.1}
     assert again.load_best()
     assert (model.weight == 1).all()
+
+
+@pytest.mark.parametrize("damage", [shutil.rmtree, lambda path: (path / TENSORS).write_bytes(b"")])
+def test_a_damaged_best_is_dropped_with_a_warning_and_the_run_goes_on(tmp_path, caplog, damage):
+    run, model = store(tmp_path)
+    with torch.no_grad():
+        model.weight.fill_(5)
+    run.remember_best()
+    run.save(Position(step=4, best={"map@r": 0.9}, best_step=4, stale=1))
+    damage(tmp_path / "best-000000004")
+    again, model = store(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        assert again.restore() == Position(step=4)
+    assert "the best weights so far are lost" in caplog.text
+    assert (model.weight == 5).all()
+    assert not again.load_best()
+    again.remember_best()
+    again.save(Position(step=5, best={"map@r": 0.8}, best_step=4))
+    third, model = store(tmp_path)
+    assert third.restore().best == {"map@r": 0.8}
+    assert third.load_best()
 
 
 def test_a_full_disk_is_logged_and_the_best_is_written_when_there_is_room(
@@ -152,6 +173,22 @@ def test_data_model_and_settings_are_part_of_the_identity(pictures, network, set
     assert known != identity(network(), objective, pictures(classes=5), settings())
     assert known != identity(network(), objective, pictures(), settings(lr=0.5))
     assert known != identity(network(), objective, pictures(), settings(), precision="bf16-mixed")
+
+
+def test_the_validation_set_is_part_of_the_identity(pictures, network, settings):
+    def known(validate):
+        arguments = network(), OnPairs(Contrastive()), pictures(), settings()
+        return identity(*arguments, validate=validate)
+
+    data = pictures()
+    assert known(data) == known(pictures())
+    assert known(data) != known(None)
+    assert known(data) != known(pictures(classes=3))
+    relabelled = data.relabelled(np.roll(data.labels, 1))
+    assert known(data) != known(relabelled)
+    halves = [data.subset(np.flatnonzero(np.arange(len(data)) % 2 == half)) for half in (0, 1)]
+    assert np.array_equal(halves[0].labels, halves[1].labels)
+    assert known(halves[0]) != known(halves[1])
 
 
 def test_descriptions_hold_options_and_no_addresses():

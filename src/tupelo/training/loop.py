@@ -74,6 +74,7 @@ def _prepare(
         objective,
         job.train,
         settings,
+        validate=job.validate,
         precision=_precision(fabric),
         batches=job.batches,
         augment=job.augment,

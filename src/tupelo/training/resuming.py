@@ -2,7 +2,7 @@
 
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial, singledispatch
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tupelo import checkpoints
+from tupelo.data import ImageSet
 from tupelo.errors import CheckpointError
 from tupelo.training.settings import MAY_CHANGE, Settings
 
@@ -86,6 +87,9 @@ class Store:
     def restore(self) -> Position:
         """Bring back the newest sound checkpoint; a fresh position when there is none.
 
+        Best weights that are damaged or gone are dropped with a warning: the next evaluation
+        finds new ones, and no training is lost.
+
         Raises:
             CheckpointError: it belongs to another run, naming what differs, or all are damaged.
         """
@@ -96,11 +100,22 @@ class Store:
         checkpoints.restore_module(self._model, found.tensors, "model/")
         checkpoints.restore_module(self._objective, found.tensors, "objective/")
         checkpoints.restore_optimizer(self._optimizer, found.tensors, self._parameters)
+        position = Position(**found.record["position"])
         self._best_name = found.record["best"]
         if self._best_name is not None:
-            self._best = checkpoints.load(found.path.parent / self._best_name).tensors
+            try:
+                self._best = checkpoints.load(found.path.parent / self._best_name).tensors
+            except CheckpointError as error:
+                logger.warning(
+                    "the best weights so far are lost (%s); going on from %s without them, the "
+                    "next evaluation sets a new best",
+                    error,
+                    found.path,
+                )
+                self._best_name = None
+                position = replace(position, best=None, best_step=0, stale=0)
         self._previous = [found.path.name, *([self._best_name] if self._best_name else [])]
-        return Position(**found.record["position"])
+        return position
 
     def remember_best(self) -> None:
         """Keep the present weights of the model as the best."""
@@ -157,7 +172,15 @@ class Store:
         self._previous = present
 
 
-def identity(model: nn.Module, objective: nn.Module, train, settings: Settings, **more) -> dict:
+def identity(
+    model: nn.Module,
+    objective: nn.Module,
+    train: ImageSet,
+    settings: Settings,
+    *,
+    validate: ImageSet | None = None,
+    **more,
+) -> dict:
     """What decides the course of a run, as JSON values, by which a resumed run is recognised.
 
     Args:
@@ -165,17 +188,28 @@ def identity(model: nn.Module, objective: nn.Module, train, settings: Settings, 
         objective: its kind and options.
         train: the training set, by size and labels.
         settings: those that may not change.
+        validate: the validation set, by size, labels and items; scores on another one could not
+            be compared with the best so far.
         more: further values, such as the precision that "auto" came to.
     """
-    labels = np.ascontiguousarray(train.labels)
     described = {
         "settings": {k: v for k, v in settings.as_dict().items() if k not in MAY_CHANGE},
         "model": describe(model),
         "objective": describe(objective),
-        "train": {"items": len(labels), "labels": sha256(labels.tobytes()).hexdigest()[:16]},
+        "train": {"items": len(train), "labels": _digest(train.labels)},
         **{name: describe(value) for name, value in more.items()},
     }
+    if validate is not None:
+        described["validate"] = {
+            "items": len(validate),
+            "labels": _digest(validate.labels),
+            "identities": _digest(validate.items),
+        }
     return json.loads(json.dumps(described))
+
+
+def _digest(array: np.ndarray) -> str:
+    return sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
 
 
 def _compare(saved: dict, present: dict, path: Path) -> None:
