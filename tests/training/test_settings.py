@@ -1,6 +1,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from tupelo.errors import InputError
@@ -34,14 +35,27 @@ def test_values_outside_their_range_are_refused(values, message):
         Settings(**values)
 
 
-def test_unknown_choices_are_refused_by_name():
+def unchecked(**values):
     # types are checked at run time in tests, so the record is built without its constructor
     settings = object.__new__(Settings)
     for field in dataclasses.fields(Settings):
-        object.__setattr__(settings, field.name, field.default)
-    object.__setattr__(settings, "schedule", "linear")
+        object.__setattr__(settings, field.name, values.get(field.name, field.default))
+    settings.__post_init__()
+    return settings
+
+
+def test_unknown_choices_are_refused_by_name():
     with pytest.raises(InputError, match="schedule must be one of cosine, constant, step, got"):
-        settings.__post_init__()
+        unchecked(schedule="linear")
+
+
+@pytest.mark.parametrize("name", ["epochs", "classes", "seed", "chunk", "workers"])
+def test_settings_that_count_are_integers(name):
+    with pytest.raises(InputError, match=rf"{name} must be an integer, got 2\.5; round it"):
+        unchecked(**{name: 2.5})
+    settings = unchecked(**{name: np.int64(3)})
+    assert type(getattr(settings, name)) is int
+    assert json.loads(json.dumps(settings.as_dict()))[name] == 3
 
 
 def test_settings_are_frozen_and_survive_json():

@@ -1,5 +1,6 @@
 """All numbers of a training run in one frozen record."""
 
+import operator
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -63,7 +64,7 @@ class Settings:
         tensorboard: also log there; None does so when the extra is installed.
 
     Raises:
-        InputError: a value is outside its range.
+        InputError: a value is outside its range, or not an integer where one is needed.
 
     >>> Settings(epochs=2, lr=1e-3).batch_size
     64
@@ -95,6 +96,9 @@ class Settings:
     tensorboard: bool | None = None
 
     def __post_init__(self):
+        for name in (*_AT_LEAST, "seed"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _integer(name, getattr(self, name)))
         for name, least in _AT_LEAST.items():
             value = getattr(self, name)
             if value is not None and value < least:
@@ -127,6 +131,14 @@ class Settings:
     def as_dict(self) -> dict:
         """The record as JSON values."""
         return {**asdict(self), "step_at": list(self.step_at)}
+
+
+def _integer(name: str, value: object) -> int:
+    """Integers of any type, such as NumPy's, as Python's own, which JSON knows."""
+    try:
+        return operator.index(value)  # pyright: ignore[reportArgumentType]
+    except TypeError:
+        raise InputError(f"{name} must be an integer, got {value!r}; round it") from None
 
 
 _AT_LEAST = {
