@@ -4,7 +4,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import cdist
 
+from tupelo.comparison import relate
 from tupelo.errors import InputError
 from tupelo.evaluation import retrieval, tiles
 
@@ -86,7 +88,7 @@ def unit(rows):
 
 def is_collapsed(*sides):
     rows = np.concatenate(sides).astype(np.float64)
-    return np.linalg.norm(rows - rows[0], axis=1).max() < 5e-7
+    return cdist(rows, rows).max() < 1e-6
 
 
 def assert_all_agree(queries, relevant, excluded, ks, *arguments, gallery=None, **options):
@@ -199,6 +201,16 @@ def test_bytes_are_labels_and_not_sets_of_tags(kind):
     names = [b"ab", b"ba", b"cd", b"dc"]  # as sets of characters the first two would be equal
     plain = retrieval(rows, [i % 4 for i in range(40)])
     assert retrieval(rows, kind([names[i % 4] for i in range(40)])).as_dict() == plain.as_dict()
+
+
+def test_tuples_are_labels_as_where_batches_are_compared():
+    rows = np.random.default_rng(0).normal(size=(8, 3))
+    labels = [("a", i % 4) for i in range(8)]  # as sets of tags all would share "a"
+    report = retrieval(rows, labels, relation=lambda a, b: relate(a, b)[0])
+    assert retrieval(rows, labels).as_dict() == report.as_dict()
+    tagged = [{"a", i % 4} for i in range(8)]
+    with pytest.raises(InputError, match="tags must be of one kind"):
+        retrieval(rows, tagged)
 
 
 def test_signed_and_unsigned_labels_are_compared_exactly():
@@ -348,6 +360,17 @@ def test_collapsed_embeddings_are_flagged_and_get_no_credit(caplog):
     assert gallery.recall[8] == 0
 
 
+@pytest.mark.parametrize("n", [4, 1100])
+@pytest.mark.parametrize(("apart", "collapsed"), [(0.4, True), (0.8, True), (1.1, False)])
+def test_collapse_is_the_largest_distance_of_any_two(n, apart, collapsed):
+    rows = np.zeros((n, 3), np.float32)
+    rows[:, 0] = 1
+    rows[-2:, 1] = (apart * 0.5e-6, -apart * 0.5e-6)  # the two farthest, neither of them first
+    rows[1, 2] = apart * 0.6e-6 * (n > 4)
+    report = retrieval(rows, np.arange(n) % 2, normalize=False)
+    assert report.collapsed is collapsed
+
+
 def test_nearly_collapsed_is_not_collapsed():
     rows = np.ones((4, 2)) + 1e-5 * np.eye(4, 2)
     assert not retrieval(rows, [0, 0, 1, 1]).collapsed
@@ -389,7 +412,9 @@ ROWS = np.eye(4)
         ),
         ((ROWS, [1.0, 1.0, 2.0, 2.0]), {}, "must be integers or strings; got float"),
         ((ROWS, np.ones(4)), {}, "got float64 of shape"),
-        ((ROWS, [{1}, {1}, {2}, {2}], ROWS, [1, 1, 2, 2]), {}, "both hold collections of tags"),
+        ((ROWS, [{1}, {1}, {2}, {2}], ROWS, [1, 1, 2, 2]), {}, "both hold sets of tags"),
+        ((ROWS, [{1}, {1}, 2, 2]), {}, "both hold sets of tags"),
+        ((ROWS, [[1], [1], [2], [2]]), {}, r"got list \[1\]; make it a set if it holds tags"),
         (
             (ROWS, np.eye(4, dtype=bool), ROWS, np.ones((4, 3), bool)),
             {},

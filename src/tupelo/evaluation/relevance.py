@@ -7,7 +7,8 @@ gallery are always numbered together: two data sets that each count their own cl
 order of appearance would otherwise be compared wrongly.
 """
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
@@ -26,14 +27,16 @@ def by_labels(query: Labels, gallery: Labels, n_queries: int, n_gallery: int) ->
     """Relevant: an equal label, or a shared tag.
 
     Args:
-        query: labels of the queries: integers of any size or strings `(n,)`; collections of
-            tags, one per item; or a boolean multi-hot matrix `(n, tags)`.
+        query: labels of the queries: integers of any size or strings `(n,)`, or tuples of them,
+            each tuple one label; sets of tags, one per item; or a boolean multi-hot matrix
+            `(n, tags)`.
         gallery: labels of the gallery, of the same kind.
         n_queries, n_gallery: how many of each there must be.
 
     Raises:
         InputError: a wrong number of labels; labels of two kinds; labels that are neither
-            integers nor strings; multi-hot matrices of different widths.
+            integers, strings nor tuples; lists as labels; multi-hot matrices of different
+            widths.
     """
     queries, galleries = as_items(query, "query_labels"), as_items(gallery, "gallery_labels")
     _check_length(queries, n_queries, "query_labels")
@@ -48,9 +51,9 @@ def by_labels(query: Labels, gallery: Labels, n_queries: int, n_gallery: int) ->
             )
         return _shared_tags(sparse.csr_matrix(queries), sparse.csr_matrix(galleries))
     if _holds_tags(queries) or _holds_tags(galleries):
-        if not (_holds_tags(queries) and _holds_tags(galleries)):
+        if not all(isinstance(label, set | frozenset) for label in (*queries, *galleries)):
             raise InputError(
-                "query_labels and gallery_labels must both hold collections of tags, or both "
+                "query_labels and gallery_labels must both hold sets of tags, or both "
                 "single labels; wrap single labels: [{'red'}, {'blue'}]"
             )
         flat_q, row_q = _flatten(queries)
@@ -113,7 +116,7 @@ def by_pairs(pairs: np.ndarray | Tensor, n_queries: int, n_gallery: int) -> Rele
 
 
 def as_items(labels: Labels, name: str) -> np.ndarray | list[Any]:
-    """Labels as an array of integers or strings, a boolean matrix, or a list of collections.
+    """Labels as an array of integers or strings, a boolean matrix, or a list of labels or sets.
 
     Lists of Python objects are not given to NumPy, which rounds mixed large integers to float.
 
@@ -128,7 +131,7 @@ def as_items(labels: Labels, name: str) -> np.ndarray | list[Any]:
         return labels
     if labels.ndim != 1 or labels.dtype.kind not in "iubUS":
         raise InputError(
-            f"{name} must be integers or strings of shape (n,), collections of tags, or a boolean "
+            f"{name} must be integers or strings of shape (n,), sets of tags, or a boolean "
             f"multi-hot matrix (n, tags); got {labels.dtype} of shape {labels.shape}"
         )
     return labels
@@ -140,7 +143,8 @@ def number_together(
     """Codes 0 .. n-1 of two sets of labels in one numbering, exact for integers of any size.
 
     Raises:
-        InputError: integers on one side and strings on the other, or any other type.
+        InputError: integers on one side and strings on the other, or any type but integers,
+            strings and tuples.
     """
     kinds = {_kind(query, what), _kind(gallery, what)} - {"none"}
     if len(kinds) > 1:
@@ -181,6 +185,13 @@ def _kind_of_one(label: Any, what: str) -> str:
         return "bytes"
     if isinstance(label, int | np.integer | np.bool_):
         return "integers"
+    if isinstance(label, tuple):
+        return "tuples"
+    if isinstance(label, list):
+        raise InputError(
+            f"{what} must be integers, strings or tuples, or sets of tags; got list {label!r}; "
+            "make it a set if it holds tags, a tuple if it is one label"
+        )
     raise InputError(
         f"{what} must be integers or strings; got {type(label).__name__} {label!r}; "
         "floats cannot tell large integers apart, so convert them first"
@@ -188,11 +199,7 @@ def _kind_of_one(label: Any, what: str) -> str:
 
 
 def _holds_tags(labels: np.ndarray | list[Any]) -> bool:
-    return any(_is_tags(label) for label in labels)
-
-
-def _is_tags(label: Any) -> bool:
-    return isinstance(label, Collection) and not isinstance(label, str | bytes)
+    return any(isinstance(label, set | frozenset) for label in labels)
 
 
 def _is_matrix(labels: np.ndarray | list[Any]) -> bool:
@@ -204,8 +211,8 @@ def _check_length(labels: Any, n: int, name: str) -> None:
         raise InputError(f"{name} must hold one label per row; got {len(labels)} for {n} rows")
 
 
-def _flatten(items: Iterable[Any]) -> tuple[list[Any], np.ndarray]:
-    tags = [set(item) if _is_tags(item) else {item} for item in items]
+def _flatten(items: Iterable[AbstractSet[Any]]) -> tuple[list[Any], np.ndarray]:
+    tags = list(items)
     rows = np.repeat(np.arange(len(tags)), [len(tag) for tag in tags])
     return [tag for group in tags for tag in group], rows
 

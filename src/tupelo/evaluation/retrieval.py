@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from tupelo.errors import InputError
@@ -110,8 +111,9 @@ def retrieval(
 
     Args:
         queries: `(q, d)` embeddings, NumPy or torch, floating, any device.
-        query_labels: integers of any size or strings `(q,)`; a collection of tags per item, or
-            a boolean multi-hot matrix `(q, tags)` (relevant: a shared tag); with `relation`,
+        query_labels: integers of any size, strings or tuples `(q,)`, each tuple one label; a
+            set of tags per item, or a boolean multi-hot matrix `(q, tags)` (relevant: a shared
+            tag), as in `tupelo.comparison.relate`; lists are refused; with `relation`,
             anything that can be sliced; with `pairs`, nothing.
         gallery: `(g, d)` embeddings to search. `None`: leave-one-out, every query searches all
             the others.
@@ -330,10 +332,23 @@ def _items(
 
 
 def _is_collapsed(rows: np.ndarray, others: np.ndarray) -> bool:
-    """Whether all rows lie within half of 1e-6 of the first, so no two are farther apart."""
+    """Whether no two rows are 1e-6 apart or more.
+
+    Distances from the first row settle it, unless the farthest is between half of 1e-6 and 1e-6;
+    then all pairs are compared, block by block, until one is found that is too far apart.
+    """
     centre = rows[0].astype(np.float64)
+    sides = (rows,) if rows is others else (rows, others)
+    blocks = [side[i : i + 1024] for side in sides for i in range(0, len(side), 1024)]
+    farthest = 0.0
+    for block in blocks:
+        farthest = max(farthest, np.linalg.norm(block - centre, axis=1).max())
+        if farthest >= COLLAPSED_BELOW:
+            return False
+    if farthest * 2 < COLLAPSED_BELOW:
+        return True
     return all(
-        np.linalg.norm(side[start : start + 4096] - centre, axis=1).max() * 2 < COLLAPSED_BELOW
-        for side in (rows, others)
-        for start in range(0, len(side), 4096)
+        cdist(one, other).max() < COLLAPSED_BELOW
+        for i, one in enumerate(blocks)
+        for other in blocks[i:]
     )
