@@ -41,6 +41,13 @@ def test_strings_and_scale_of_rows_do_not_matter():
     assert clustering(scaled, named).nmi == pytest.approx(clustering(z, labels).nmi)
 
 
+@pytest.mark.parametrize("offset", [2**53, 2**63, 2**70])
+def test_labels_of_any_size_are_told_apart(offset):
+    z, labels = blobs()
+    large = [0 if label == 0 else offset + label for label in labels.tolist()]
+    assert clustering(z, large) == clustering(z, labels)
+
+
 def test_pairwise_f1_equals_counting_pairs():
     rng = np.random.default_rng(0)
     for _ in range(50):
@@ -80,7 +87,10 @@ Z = np.eye(3)
         (Z * np.nan, [1, 1, 2], {}, "z must be finite without zero rows; 3 of 3"),
         (Z * 0, [1, 1, 2], {}, "z must be finite without zero rows"),
         (Z, [1, 2], {}, "labels must be 3 integers or strings"),
-        (Z, np.ones(3), {}, "labels must be 3 integers or strings"),
+        (Z, np.ones(3), {}, "labels must be integers or strings"),
+        (Z, np.eye(3, dtype=bool), {}, "labels must be 3 integers or strings"),
+        (Z, [1, "1", 2], {}, "labels must be of one kind; got integers and strings"),
+        (Z, [{1}, {1}, {2}], {}, "labels must be integers or strings; got set"),
         (Z, [1, 1, 2], {"n_clusters": 4}, "n_clusters must be from 1 .* 3; got 4"),
         (Z, [1, 1, 2], {"n_clusters": 0}, "got 0"),
         (Z, [1, 1, 2], {"seeds": ()}, "seeds must hold at least one"),

@@ -9,6 +9,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
 from tupelo.errors import InputError
+from tupelo.evaluation import relevance
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class ClusteringReport:
 
 def clustering(
     z: np.ndarray,
-    labels: Sequence[int] | Sequence[str] | np.ndarray,
+    labels: relevance.Labels,
     *,
     n_clusters: int | None = None,
     seeds: Sequence[int] = (0, 1, 2),
@@ -55,7 +56,7 @@ def clustering(
 
     Args:
         z: `(n, d)` floating embeddings, finite, no zero rows.
-        labels: `(n,)` integers or strings.
+        labels: `(n,)` integers of any size, strings or tuples, numbered exactly.
         n_clusters: k, from 1 to n; `None`: the number of distinct labels.
         seeds: of k-means, at least one.
 
@@ -79,15 +80,14 @@ def clustering(
             f"z must be finite without zero rows; {len(bad)} of {len(z)} rows are not, first row "
             f"{bad[0]}; drop them"
         )
-    truth = np.asarray(labels)
-    if truth.shape != (len(z),) or truth.dtype.kind not in "iubUS":
+    truth = relevance.as_items(labels, "labels")
+    if len(truth) != len(z) or (isinstance(truth, np.ndarray) and truth.ndim > 1):
         raise InputError(
-            f"labels must be {len(z)} integers or strings, one per row of z; got {truth.dtype} of "
-            f"shape {truth.shape}"
+            f"labels must be {len(z)} integers or strings, one per row of z; got {len(truth)}"
         )
     if not len(seeds):
         raise InputError("seeds must hold at least one seed; got none")
-    codes = np.unique(truth, return_inverse=True)[1]
+    codes = relevance.number_together(truth, truth[:0], "labels")[0]
     k = int(codes.max()) + 1 if n_clusters is None else n_clusters
     if not 1 <= k <= len(z):
         raise InputError(f"n_clusters must be from 1 to the number of rows {len(z)}; got {k}")
