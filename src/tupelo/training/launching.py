@@ -197,9 +197,7 @@ def _in_processes(job: Job, report: Callable[[Progress], None]) -> Run:
     with tempfile.TemporaryDirectory(prefix="tupelo-") as name, _relay(report) as sender:
         folder = Path(name)
         try:
-            _fabric(job).launch(
-                partial(_one_of_several, job=job, folder=folder, sender=sender), _Quiet()
-            )
+            _fabric(job).launch(partial(_one_of_several, job=job, folder=folder, sender=sender))
         except ProcessRaisedException as error:
             raise _told(folder, error) from error
         result = checkpoints.newest(folder, "result")
@@ -209,16 +207,7 @@ def _in_processes(job: Job, report: Callable[[Progress], None]) -> Run:
     return Run(folder=job.out, **result.record)
 
 
-class _Quiet:
-    """Silences Fabric where it is unpickled: in a fresh process, before Fabric is set up there."""
-
-    def __reduce__(self):
-        return logging.getLogger("lightning_fabric").setLevel, (logging.WARNING,)
-
-
-def _one_of_several(
-    fabric: Fabric, _quiet: None, *, job: Job, folder: Path, sender: Connection
-) -> None:
+def _one_of_several(fabric: Fabric, *, job: Job, folder: Path, sender: Connection) -> None:
     # weights arrive in memory that the processes share; each needs its own
     job = replace(job, model=copy.deepcopy(job.model), objective=copy.deepcopy(job.objective))
     report = sender.send if fabric.is_global_zero else _nothing
