@@ -354,7 +354,7 @@ def main() -> None:
             for batch in batches:
                 setting = Setting(batch, width, members)
                 key = f"{batch}/{width}/{members}"
-                rounds = {128: 60, 512: 30, 1024: 10, 4096: 2}[batch] // (4 if quick else 1)
+                rounds = {128: 30, 512: 12, 1024: 6, 4096: 2}[batch] // (4 if quick else 1)
                 ours = measure_ours(setting, threads=1, rounds=rounds)
                 results[f"one thread/{key}"] = ours
                 for name in OURS:
