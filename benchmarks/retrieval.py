@@ -252,7 +252,7 @@ def main() -> None:
     tupelo(*CASES[0].data(), 300, "float32")  # compile
     tupelo(*CASES[0].data(), 300, "int8")
     begun = time.perf_counter()
-    repetitions = 1 if quick else 3
+    repetitions = 1
     numbers: dict = {"cases": {}}
     text = []
     for case in (replace(case, queries=case.queries // 10) if quick else case for case in CASES):

@@ -186,7 +186,7 @@ def peer_step(case: Case, folder: Path, steps: int) -> float:
         dataset,
         batch_size=batch,
         sampler=MPerClassSampler(
-            dataset.targets, PER_CLASS, length_before_new_iter=batch * (UNTIMED_STEPS + steps)
+            dataset.targets, PER_CLASS, length_before_new_iter=2 * batch * (UNTIMED_STEPS + steps)
         ),
         num_workers=PEER_WORKERS,
     )
