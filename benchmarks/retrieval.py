@@ -240,7 +240,8 @@ def machine() -> str:
     """Processor and library versions, without names of hosts."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    return f"{model}, {os.cpu_count()} cores, torch {torch.__version__}, numpy {np.__version__}"
+    torch_version = torch.__version__.split("+")[0]
+    return f"{model}, {os.cpu_count()} cores, torch {torch_version}, numpy {np.__version__}"
 
 
 def main() -> None:
