@@ -17,6 +17,7 @@ _WHERE = {
     "embed": "tupelo.inference",
     "evaluate": "tupelo.inference",
     "fit": "tupelo.training",
+    "load": "tupelo.trained",
 }
 _MODULES = ("data", "errors", "evaluation", "losses", "models", "objectives", "selection")
 
@@ -32,6 +33,7 @@ __all__ = [
     "evaluate",
     "evaluation",
     "fit",
+    "load",
     "losses",
     "models",
     "objectives",
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from tupelo.comparison import Comparison
     from tupelo.errors import TupeloError
     from tupelo.inference import embed, evaluate
+    from tupelo.trained import load
     from tupelo.training import Settings, fit
     from tupelo.types import Embedded, Tuples
 

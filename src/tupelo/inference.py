@@ -201,9 +201,9 @@ def evaluate(
         searched = embed(model, gallery, **options)
         report = evaluation.retrieval(
             queries.z,
-            _named(dataset),
+            named_labels(dataset),
             searched.z,
-            _named(gallery),
+            named_labels(gallery),
             ks=ks,
             query_items=queries.items if shared_items else None,
             gallery_items=searched.items if shared_items else None,
@@ -243,7 +243,7 @@ def _prefetched(dataset, parts: Sequence[np.ndarray]) -> Iterator[Any]:
         yield coming.result()
 
 
-def _named(dataset) -> Any:
+def named_labels(dataset) -> Any:
     """Labels by which two data sets agree: names of the classes where there are any."""
     names = getattr(dataset, "class_names", None)
     if names is None:

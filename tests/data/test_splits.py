@@ -141,7 +141,7 @@ def test_mapping_leaves_out_what_it_does_not_name():
 @pytest.mark.parametrize(
     ("how", "error", "message"),
     [
-        ("folds", InputError, r'split must be "classes", "items", "given", None or a mapping'),
+        ("folds", InputError, r'split must be "classes", "items", "given", "none", None or'),
         ("given", DataError, r'split="given" needs a source that splits itself'),
         ({"query": ["c1"]}, InputError, "split names the part 'query'; parts are"),
         ({"test": ["x"]}, InputError, r"split\['test'\] names the class 'x', which is not there"),

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tupelo.data import ImageSet
 from tupelo.inference import Embeddings
 from tupelo.recipes import digits, retrieval
 from tupelo.recipes.recipe import RetrievalRecipe
@@ -12,11 +13,12 @@ from tupelo.recipes.recipe import RetrievalRecipe
 
 def test_neighbours_of_tags_are_right_when_one_is_shared():
     z = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]), dim=1)
-    tags = np.array([[True, False], [True, True], [False, True]])
-    embedded = Embeddings(z, tags, torch.arange(3), ["a", "b", "c"])
-    first = retrieval.neighbours(embedded, ("red", "big"))[0]
+    tags = [{"red"}, {"red", "big"}, {"big"}]
+    pictures = ImageSet.from_arrays(np.zeros((3, 4, 4), np.uint8), tags, paths=["a", "b", "c"])
+    embedded = Embeddings(z, pictures.labels, torch.arange(3), pictures.paths)
+    first = next(f for f in retrieval.neighbours(pictures, None, (embedded,)) if f.label == "red")
     assert (first.query, first.label, first.paths) == ("a", "red", ["b", "c"])
-    assert first.labels == ["red|big", "big"]
+    assert first.labels == ["big|red", "big"]
     assert first.right == [True, False]
     assert first.similarity == pytest.approx([0.9950, 0.0], abs=1e-4)
 

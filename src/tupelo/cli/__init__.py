@@ -1,5 +1,6 @@
-"""The command line: `tupelo train | evaluate | embed | demo`."""
+"""The command line: importing a module of commands adds them to the application."""
 
-from tupelo.cli.commands import app
+from tupelo.cli import main_job
+from tupelo.cli.app import app
 
-__all__ = ["app"]
+__all__ = ["app", "main_job"]

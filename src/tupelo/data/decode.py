@@ -110,14 +110,25 @@ def decode(data: bytes, frame: Frame, box: Box | None = None) -> UInt8[np.ndarra
     try:
         if box is None and picture.format == "JPEG":
             _draft(picture, frame)
-        picture = ImageOps.exif_transpose(picture)
-        window = None if box is None else _inside(box, *picture.size)
-        pixels = fit(_flat(picture, frame.channels), frame, window)
+        pixels = prepare(picture, frame, box)
     except BadPicture:
         raise
     except Exception as error:  # Pillow's readers raise anything on damaged bytes
         raise BadPicture(f"damaged: {error}") from error
     return pixels
+
+
+def prepare(
+    picture: Image.Image, frame: Frame, box: Box | None = None
+) -> UInt8[np.ndarray, "c h w"]:
+    """Turn an opened picture upright, crop it to `box`, flatten it, and bring it into `frame`.
+
+    Raises:
+        BadPicture: the box misses it, or its pixels are not finite.
+    """
+    picture = ImageOps.exif_transpose(picture)
+    window = None if box is None else _inside(box, *picture.size)
+    return fit(_flat(picture, frame.channels), frame, window)
 
 
 def fit(

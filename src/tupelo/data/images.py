@@ -20,6 +20,8 @@ from tupelo.data.listing import (
     BadItem,
     Listing,
     count_kinds,
+    is_picture,
+    list_flat,
     list_tree,
     visible,
     walk,
@@ -53,12 +55,15 @@ class ImageData:
         validation: what settings are chosen on, or None when its share is 0.
         test: what is looked at once, or None when its share is 0.
         bad: every picture left out, with the reason.
+        gallery: what the test pictures search, where the source names one; None: each other.
+            Its classes are numbered apart from those of `test`: match them by name.
     """
 
     train: ImageSet
     validation: ImageSet | None
     test: ImageSet | None
     bad: tuple[BadItem, ...]
+    gallery: ImageSet | None = None
 
     @property
     def val(self) -> ImageSet | None:
@@ -96,7 +101,8 @@ def images(
     Args:
         source: folder or file.
         split: "classes": no class in two parts. "items": each class is divided. "given": as
-            the source's train / test folders or split column say. A mapping from "train",
+            the source's train / test folders or split column say. "none": all is `train`, for
+            pictures that are only embedded. A mapping from "train",
             "validation", "test" to class names; without "train" all others train, with it they
             are left out. None (default): "given" where the source has a
             split of its own, else "classes". Validation always comes out of what would train.
@@ -113,7 +119,8 @@ def images(
             duplicates, of which the first is kept whatever their labels.
         bad_items: CSV file to write the pictures left out to, also when it stops.
         columns: your names of a manifest's columns path, label, split, group, x, y, w, h.
-        labels: "class", or for Omniglot "alphabet".
+        labels: "class"; "any": also one picture, or a folder of pictures in no class folders,
+            whose class is then ""; for Omniglot also "alphabet".
         memory_bytes: decoded pictures are held in memory up to this; default a quarter of it.
         progress: called with what is done, how many are done and how many there are.
 
@@ -164,6 +171,7 @@ def images(
         groups=kept.groups,
         size=(frame.height, frame.width),
         channels=frame.channels,
+        resize=frame.resize,
     )
     sides = [np.flatnonzero(parts == part) for part in (TRAIN, VALIDATION, TEST)]
     train, chosen, judged = (whole.subset(side) if len(side) else None for side in sides)
@@ -190,14 +198,16 @@ def write_bad_items(bad: list[BadItem] | tuple[BadItem, ...], path: Path) -> Non
 def _list(source: Path, columns: Mapping[str, str] | None, labels: str) -> Listing:
     if not source.exists():
         raise DataError(f"source {source} does not exist")
-    listing = recognise(source, labels)
+    listing = recognise(source, "class" if labels == "any" else labels)
     if listing is not None:
         return listing
-    if labels != "class":
+    if labels not in ("class", "any"):
         raise InputError(f'labels={labels!r} is for Omniglot only; {source} has labels="class"')
     if source.is_file() and source.suffix.lower() in TABLE_SUFFIXES:
         files = FolderFiles(source.parent)
         return read_manifest(files, source.name, columns or {})
+    if source.is_file() and labels == "any" and is_picture(source.name):
+        return list_flat(FolderFiles(source.parent), [source.name])
     if source.is_dir():
         files, names = FolderFiles(source), visible(walk(source))
     elif source.suffix.lower() == ".zip":
@@ -212,6 +222,9 @@ def _list(source: Path, columns: Mapping[str, str] | None, labels: str) -> Listi
     if manifest is not None:
         log.info("%s: reading the manifest %s", source, manifest)
         return read_manifest(files, manifest, columns or {})
+    loose = [name for name in names if is_picture(name)]
+    if labels == "any" and loose and all("/" not in name for name in loose):
+        return list_flat(files, loose)
     return list_tree(files, names, str(source))
 
 

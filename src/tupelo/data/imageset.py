@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
+from tupelo.data.decode import Frame, Resize
 from tupelo.data.pictures import Held, OnDemand
 from tupelo.errors import InputError
 
@@ -38,6 +39,7 @@ class ImageSet:
         groups: pictures with the same number must stay on one side of any split, or None.
         size: height and width in pixels.
         channels: 1 or 3.
+        resize: how pictures of other shapes were made to fit.
 
     Attributes:
         labels: int64 `(n,)`, every number 0..n_classes-1 occurring, or bool `(n, tags)`.
@@ -55,6 +57,7 @@ class ImageSet:
         groups: Int64[np.ndarray, " n"] | None,
         size: tuple[int, int],
         channels: int,
+        resize: Resize = "crop",
     ) -> None:
         self._source = source
         self._rows = rows
@@ -65,6 +68,7 @@ class ImageSet:
         self.groups = groups
         self.size = size
         self.channels = channels
+        self.resize: Resize = resize
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -81,6 +85,11 @@ class ImageSet:
     def n_classes(self) -> int:
         """Number of classes, or of tags."""
         return len(self.class_names)
+
+    @property
+    def frame(self) -> Frame:
+        """The form every picture was brought into; other pictures for the same model need it."""
+        return Frame(*self.size, self.channels, self.resize)
 
     @property
     def in_memory(self) -> bool:
@@ -155,6 +164,7 @@ class ImageSet:
             groups=None if self.groups is None else self.groups[indices],
             size=self.size,
             channels=self.channels,
+            resize=self.resize,
         )
 
     def relabelled(self, labels: Labels) -> ImageSet:
@@ -174,6 +184,7 @@ class ImageSet:
             groups=self.groups,
             size=self.size,
             channels=self.channels,
+            resize=self.resize,
         )
 
     def batch(

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -107,7 +107,7 @@ def list_tree(files: FolderFiles | ZipFiles, names: Sequence[str], where: str) -
     bad = [
         BadItem(names[row], "not in a class folder")
         for row in sorted(stray)
-        if PurePosixPath(names[row]).suffix.lower() in _image_suffixes()
+        if is_picture(names[row])
     ]
     labels, class_names = number_labels([parts[row][level] for row in inside])
     given = None
@@ -117,6 +117,16 @@ def list_tree(files: FolderFiles | ZipFiles, names: Sequence[str], where: str) -
     return Listing(
         FilePictures(files, chosen), chosen, labels, class_names, given=given, bad=tuple(bad)
     )
+
+
+def list_flat(files: FolderFiles | ZipFiles, names: Sequence[str]) -> Listing:
+    """Pictures without labels: all of one class, whose name is empty."""
+    return Listing(FilePictures(files, names), names, np.zeros(len(names), np.int64), ("",))
+
+
+def is_picture(name: str) -> bool:
+    """Whether the ending of a file's name is one of a picture."""
+    return PurePosixPath(name).suffix.lower() in Image.registered_extensions()
 
 
 def class_counts(labels: np.ndarray, n_classes: int) -> np.ndarray:
@@ -138,10 +148,6 @@ def _part_word(head: str) -> str:
 
 def _is_litter(part: str) -> bool:
     return part.startswith(".") or part.lower() in _LITTER
-
-
-def _image_suffixes() -> Iterator[str] | set[str]:
-    return set(Image.registered_extensions())
 
 
 def _sample(names: Sequence[str]) -> str:

@@ -22,8 +22,8 @@ def assign(
         listing: pictures, labels, groups and the source's own split.
         split: "classes" shares no class between parts; an official test side of other classes is
             kept. "items" splits each class. "given" is the source's own, validation taken out of
-            its training side when it has none. A mapping from part to class names. None: "given"
-            where the source has one, else "classes".
+            its training side when it has none. "none": all train, whatever the classes. A mapping
+            from part to class names. None: "given" where the source has one, else "classes".
         validation: share of classes (or of each class's items), out of what trains.
         test: the same; not used where the test side is given.
         seed: of the draw.
@@ -40,6 +40,8 @@ def assign(
         )
     if split is None:
         split = "classes" if listing.given is None else "given"
+    if split == "none":
+        return np.full(len(listing.names), TRAIN, dtype=np.int64)
     rng = np.random.default_rng(seed)
     if isinstance(split, Mapping):
         parts = _by_names(listing, split, validation, rng)
@@ -52,7 +54,7 @@ def assign(
         parts = _as_given(listing, validation, rng)
     else:
         raise InputError(
-            'split must be "classes", "items", "given", None or a mapping from "train", '
+            'split must be "classes", "items", "given", "none", None or a mapping from "train", '
             f'"validation", "test" to class names, got {split!r}'
         )
     _check(listing, parts, split)

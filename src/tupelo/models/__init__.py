@@ -2,6 +2,6 @@
 
 from tupelo.models.backbones import ConvNet
 from tupelo.models.embedder import Architecture, Embedder, embedder
-from tupelo.models.saving import load, save
+from tupelo.models.saving import about, load, save
 
-__all__ = ["embedder", "Embedder", "Architecture", "ConvNet", "save", "load"]
+__all__ = ["embedder", "Embedder", "Architecture", "ConvNet", "save", "load", "about"]

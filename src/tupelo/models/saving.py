@@ -111,10 +111,11 @@ def about(folder: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: there is no readable model in the folder.
     """
-    path = Path(folder) / DESCRIPTION
+    path = Path(folder) / WEIGHTS
     try:
-        return json.loads(path.read_text())["about"]
-    except (OSError, ValueError, KeyError) as error:
+        with safe_open(path, framework="pt") as file:
+            return json.loads((file.metadata() or {})["tupelo"])["about"]
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 

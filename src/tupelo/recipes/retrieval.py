@@ -10,25 +10,31 @@ which is measured too; `docs/results/` has the figures of known data sets.
 
 import json
 import os
+import platform
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
+import tupelo
+from tupelo import sections
 from tupelo.data import ImageData, ImageSet
 from tupelo.errors import InputError
 from tupelo.evaluation import clustering, nearest, retrieval
-from tupelo.inference import Embeddings, Evaluation, Precision, embed
+from tupelo.inference import Embeddings, Evaluation, Precision, embed, evaluating, named_labels
 from tupelo.models import Embedder
 from tupelo.recipes import building
 from tupelo.recipes.recipe import RetrievalRecipe, read_recipe, recipe_from
-from tupelo.recipes.using import clusters_quickly, label_names
+from tupelo.recipes.using import clusters_quickly, label_names, tag_sets
 from tupelo.training import Progress, Run, fit
 from tupelo.training.settings import MAY_CHANGE
+from tupelo.types import Objective
 
 QUERIES, NEIGHBOURS = 5, 5
+SHOWN = 40  # pictures that model and objective may show in the report
 PRECISION: dict[str, Literal["auto", Precision]] = {
     "auto": "auto",
     "float32": "32-true",
@@ -65,6 +71,9 @@ class Result:
         found: nearest neighbours of a few pictures of the part, after training.
         training: epochs, steps, seconds, why it stopped, best validation scores.
         repeated: all of this had been there before.
+        judged: the pictures of `part`, or None.
+        gallery: what they search, or None for each other.
+        embedded: `judged` after training, and `gallery`; () when repeated.
     """
 
     folder: Path
@@ -75,6 +84,9 @@ class Result:
     found: list[Found]
     training: dict[str, Any]
     repeated: bool
+    judged: ImageSet | None = None
+    gallery: ImageSet | None = None
+    embedded: tuple[Embeddings, ...] = ()
 
 
 class Watcher:
@@ -105,7 +117,7 @@ def run(recipe: RetrievalRecipe, out: Path, watcher: Watcher | None = None) -> R
     Args:
         recipe: what to do; what it leaves open is chosen from the data.
         out: folder of the run: `recipe.yaml`, `bad_items.csv`, `metrics.csv`, `checkpoint/`,
-            `model/`, `results.json`.
+            `model/`, `results.json`, `sections.json`.
         watcher: told what happens.
 
     Raises:
@@ -129,12 +141,15 @@ def run(recipe: RetrievalRecipe, out: Path, watcher: Watcher | None = None) -> R
     # the test part is looked at here, before any choice, and once more after the last one
     part = "test" if data.test else "validation" if data.validation else ""
     judged = data.test or data.validation
+    gallery = data.gallery if data.test else None
     known = _results(out) if resumed else {}
     before = known.get("before", {})
+    environment = known.get("environment") or surroundings()
     if judged and not before:
-        report, _ = measure(model, judged, precision=recipe.precision, watcher=watcher)
+        report, _ = measure(model, judged, gallery, precision=recipe.precision, watcher=watcher)
         before = report.as_dict()
-    _write(out / "results.json", json.dumps({**known, "part": part, "before": before}, indent=2))
+    known |= {"part": part, "before": before, "environment": environment}
+    _write(out / "results.json", json.dumps(known, indent=2))
 
     trained = fit(
         model,
@@ -155,40 +170,48 @@ def run(recipe: RetrievalRecipe, out: Path, watcher: Watcher | None = None) -> R
         "validation": dict(trained.best),
     }
     repeated = "after" in known and known["training"]["steps"] == trained.steps
+    embedded: tuple[Embeddings, ...] = ()
     if repeated:
         after, found = known["after"], [Found(**one) for one in known["found"]]
     elif judged:
-        report, embedded = measure(model, judged, precision=recipe.precision, watcher=watcher)
-        after, found = report.as_dict(), neighbours(embedded, judged.class_names)
+        report, embedded = measure(
+            model, judged, gallery, precision=recipe.precision, watcher=watcher
+        )
+        after, found = report.as_dict(), neighbours(judged, gallery, embedded)
     else:
         after, found = {}, []
-    result = Result(out, recipe, part, before, after, found, training, repeated)
-    written = {"part": part, "before": before, "after": after, "training": training}
-    written["found"] = [asdict(one) for one in found]
-    _write(out / "results.json", json.dumps(written, indent=2))
-    return result
+    if not repeated:
+        _write(out / "sections.json", json.dumps(_sections(model, objective, judged or data.train)))
+    known |= {"after": after, "training": training, "found": [asdict(one) for one in found]}
+    _write(out / "results.json", json.dumps(known, indent=2))
+    return Result(
+        out, recipe, part, before, after, found, training, repeated, judged, gallery, embedded
+    )
 
 
-def neighbours(embedded: Embeddings, class_names: tuple[str, ...]) -> list[Found]:
+def neighbours(
+    judged: ImageSet, gallery: ImageSet | None, embedded: tuple[Embeddings, ...]
+) -> list[Found]:
     """The nearest pictures of a few, one from each of some classes spread over all of them."""
-    labels = embedded.labels
-    names = label_names(labels, class_names)
-    firsts = _first_of_some_classes(labels)
-    k = min(NEIGHBOURS + 1, len(names))
-    close = nearest(embedded.z[firsts], embedded.z, k)
-    paths = embedded.paths or [str(row) for row in range(len(names))]
+    names = label_names(judged.labels, judged.class_names)
+    firsts = _first_of_some_classes(judged.labels)
+    searched = judged if gallery is None else gallery
+    others = label_names(searched.labels, searched.class_names)
+    judged_tags, searched_tags = tag_sets(judged), tag_sets(searched)
+    k = min(NEIGHBOURS + 1, len(searched))
+    close = nearest(embedded[0].z[firsts], embedded[-1].z, k)
     found = []
     for query, rows, similarities in zip(firsts, close.indices, close.similarity, strict=True):
-        kept = np.flatnonzero(rows != query)[:NEIGHBOURS]
-        others: list[int] = rows[kept].tolist()
+        kept = np.flatnonzero((gallery is not None) | (rows != query))[:NEIGHBOURS]
+        chosen: list[int] = rows[kept].tolist()
         found.append(
             Found(
-                query=paths[query],
+                query=judged.paths[query],
                 label=names[query],
-                paths=[paths[row] for row in others],
-                labels=[names[row] for row in others],
+                paths=[searched.paths[row] for row in chosen],
+                labels=[others[row] for row in chosen],
                 similarity=[round(float(s), 4) for s in similarities[kept]],
-                right=[_related(labels[row], labels[query]) for row in others],
+                right=[bool(judged_tags[query] & searched_tags[row]) for row in chosen],
             )
         )
     return found
@@ -200,20 +223,73 @@ def _first_of_some_classes(labels: np.ndarray) -> list[int]:
     return [int(row) for row in dict.fromkeys(firsts[spread].tolist())]
 
 
-def _related(one: np.ndarray | np.integer, other: np.ndarray | np.integer) -> bool:
-    """The same class, or a tag in common."""
-    return bool(np.any(one & other)) if np.ndim(one) else bool(one == other)
-
-
 def measure(
-    model: Embedder, judged: ImageSet, *, precision: str = "auto", watcher: Watcher
-) -> tuple[Evaluation, Embeddings]:
-    """Retrieval of each picture among all others; clustering too while it is quick."""
-    embedded = embed(model, judged, precision=PRECISION[precision], progress=watcher.embedding)
+    model: Embedder,
+    judged: ImageSet,
+    gallery: ImageSet | None = None,
+    *,
+    precision: str = "auto",
+    watcher: Watcher,
+) -> tuple[Evaluation, tuple[Embeddings, ...]]:
+    """Retrieval of each picture among all others, or in a gallery; clustering while it is quick.
+
+    Returns:
+        The scores, and the embedded pictures with, where there is one, the embedded gallery.
+    """
+    options: dict[str, Any] = {"precision": PRECISION[precision], "progress": watcher.embedding}
+    embedded = embed(model, judged, **options)
     clusters = None
     if clusters_quickly(judged):
         clusters = clustering(embedded.z.numpy(), embedded.labels)
-    return Evaluation(retrieval(embedded.z, embedded.labels), clusters), embedded
+    if gallery is None:
+        return Evaluation(retrieval(embedded.z, embedded.labels), clusters), (embedded,)
+    searched = embed(model, gallery, **options)
+    report = retrieval(embedded.z, named_labels(judged), searched.z, named_labels(gallery))
+    return Evaluation(report, clusters), (embedded, searched)
+
+
+def surroundings() -> dict[str, str | int]:
+    """What a run ran on: versions, processor, devices, and when it began (UTC)."""
+    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {
+        "tupelo": tupelo.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "accelerator": accelerator,
+        "begun": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.machine()
+
+
+def _sections(model: Embedder, objective: Objective, shown: ImageSet) -> list[dict[str, Any]]:
+    """What model and objective have to show for the report, on pictures of a few classes."""
+    if shown.labels.ndim == 2:
+        rows = np.arange(min(SHOWN, len(shown)))
+    else:
+        classes = _first_of_some_classes(shown.labels)
+        chosen = [
+            np.flatnonzero(shown.labels == shown.labels[row])[: SHOWN // len(classes)]
+            for row in classes
+        ]
+        rows = np.concatenate(chosen)
+    batch = shown.batch(rows)
+    device = next(model.parameters()).device
+    with torch.no_grad(), evaluating(model):
+        found = sections.ask(
+            [model, objective], model, batch.images.to(device), batch.labels.to(device)
+        )
+    return sections.to_json(found)
 
 
 def _claim(out: Path, recipe: RetrievalRecipe) -> bool:

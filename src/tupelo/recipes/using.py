@@ -6,53 +6,45 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tupelo import models
 from tupelo.data import ImageData, ImageSet, images
 from tupelo.data.pictures import Progress
-from tupelo.errors import CheckpointError, InputError, MissingExtra
+from tupelo.errors import InputError, MissingExtra
 from tupelo.inference import Embeddings, Evaluation, evaluate
 from tupelo.models import Embedder
 from tupelo.recipes.recipe import RetrievalRecipe, read_recipe, recipe_from
+from tupelo.trained import Trained, load
 
 CLUSTERED_AT_MOST = 10_000  # pictures; k-means of more takes longer than all the rest
 
 
-class Trained(NamedTuple):
-    """A model and the recipe it was trained by, None where it was trained without one."""
+class Opened(NamedTuple):
+    """A trained model and the recipe of its run, None where it was trained without one."""
 
-    model: Embedder
+    trained: Trained
     recipe: RetrievalRecipe | None
 
+    @property
+    def model(self) -> Embedder:
+        """The network, in evaluation mode."""
+        return self.trained.model
 
-def open_run(folder: Path) -> Trained:
-    """The model of a run directory, or of a folder that `models.save` wrote.
+
+def open_run(folder: Path) -> Opened:
+    """The model of a run directory, or of a folder that `models.save` wrote, and its recipe.
 
     Raises:
         CheckpointError: there is none, or it cannot be read.
     """
-    if (folder / "model").is_dir():
-        recipe = folder / "recipe.yaml"
-        return Trained(
-            models.load(folder / "model"),
-            recipe_from(read_recipe(recipe)) if recipe.exists() else None,
-        )
-    if (folder / "model.safetensors").is_file():
-        return Trained(models.load(folder), None)
-    if (folder / "checkpoint").is_dir() or (folder / "recipe.yaml").is_file():
-        raise CheckpointError(
-            f"{folder} is a run that has not finished; repeat its tupelo train command to finish it"
-        )
-    raise CheckpointError(
-        f"{folder} holds no run; give the folder that tupelo train wrote with --out"
-    )
+    recipe = folder / "recipe.yaml"
+    return Opened(load(folder), recipe_from(read_recipe(recipe)) if recipe.exists() else None)
 
 
 def read_like(
-    trained: Trained,
+    opened: Opened,
     source: str,
     *,
-    split: str = "auto",
     whole: bool = True,
+    labelled: bool = True,
     columns: dict[str, str] | None = None,
     allow_bad: float = 0.01,
     progress: Progress | None = None,
@@ -60,26 +52,27 @@ def read_like(
     """Pictures prepared as those the model was trained on.
 
     Args:
-        trained: the model and its recipe.
+        opened: the model and its recipe.
         source: as for `data.images`.
-        split: of the parts, where not the whole is wanted.
-        whole: all pictures as one part, found as `train`.
+        whole: all pictures as one part, found as `train`; else divided as the run divides them.
+        labelled: each must have a label; otherwise one picture will do, or a folder of them.
         columns: see `data.images`; default those of the recipe.
         allow_bad: see `data.images`.
         progress: see `data.images`.
     """
-    recipe, made = trained.recipe, trained.model.architecture
-    chosen = recipe.split if recipe is not None and split == "auto" else split
+    recipe, frame = opened.recipe, opened.trained.frame
+    split = None if recipe is None or recipe.split == "auto" else recipe.split
+    labels = "class" if recipe is None else recipe.labels
     return images(
         source,
-        split="items" if whole else None if chosen == "auto" else chosen,
-        size=made.size if recipe is None else recipe.size,
-        channels=1 if made.channels == 1 else 3,
-        resize="crop" if recipe is None else recipe.resize,
-        validation=0.0 if whole else 0.15 if recipe is None else recipe.validation,
-        test=0.0 if whole else 0.15 if recipe is None else recipe.test,
+        split="none" if whole else split,
+        size=(frame.height, frame.width),
+        channels=1 if frame.channels == 1 else 3,
+        resize=frame.resize,
+        validation=0.15 if recipe is None else recipe.validation,
+        test=0.15 if recipe is None else recipe.test,
         seed=0 if recipe is None else recipe.seed,
-        labels="class" if recipe is None else recipe.labels,
+        labels="any" if labels == "class" and not labelled else labels,
         columns=columns or (None if recipe is None else recipe.columns),
         allow_bad=allow_bad,
         progress=progress,
@@ -99,11 +92,11 @@ def part_of(data: ImageData, part: str) -> ImageSet:
     return chosen
 
 
-def seen_in_training(trained: Trained, source: str, part: str) -> str:
+def seen_in_training(opened: Opened, source: str, part: str) -> str:
     """A sentence where pictures of the training itself are measured, else nothing."""
-    if trained.recipe is None or part in ("validation", "test"):
+    if opened.recipe is None or part in ("validation", "test"):
         return ""
-    if Path(source).resolve() != Path(trained.recipe.source).resolve():
+    if Path(source).resolve() != Path(opened.recipe.source).resolve():
         return ""
     return (
         "the model was trained on pictures of this source, so these scores are too good; "
@@ -173,6 +166,14 @@ def label_names(labels: np.ndarray, class_names: tuple[str, ...]) -> list[str]:
     if labels.ndim == 2:
         return ["|".join(class_names[tag] for tag in np.flatnonzero(row)) for row in labels]
     return [class_names[label] for label in labels]
+
+
+def tag_sets(pictures: ImageSet) -> list[frozenset[str]]:
+    """The names of each picture's class or tags: two pictures match when these overlap."""
+    names = pictures.class_names
+    if pictures.labels.ndim == 1:
+        return [frozenset((names[label],)) for label in pictures.labels]
+    return [frozenset(names[tag] for tag in np.flatnonzero(row)) for row in pictures.labels]
 
 
 def _write_parquet(path: Path, z: np.ndarray, labels: list[str], paths: list[str]) -> None:

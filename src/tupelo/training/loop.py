@@ -289,6 +289,7 @@ def _save_model(job: Job, position: Position, *, anew: bool) -> None:
     if (job.out / "model").exists() and not anew:
         return
     about = {
+        "pictures": job.train.frame._asdict(),  # how others are to be prepared for this model
         "settings": job.settings.as_dict(),
         "steps": position.step,
         "best_step": position.best_step if position.best else position.step,

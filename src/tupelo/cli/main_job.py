@@ -1,85 +1,17 @@
-"""The commands: each reads its options, calls a recipe and writes on the screen."""
+"""The main job: `tupelo train | evaluate | embed | demo`."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-import tupelo
+from tupelo.cli.app import AllowBad, Column, Debug, RunFolder, Source, app, told
 from tupelo.cli.options import as_columns, merged, with_recipe_options
-from tupelo.errors import InputError, TupeloError
+from tupelo.errors import InputError
 from tupelo.recipes.recipe import RetrievalRecipe, recipe_from
 
 if TYPE_CHECKING:
     from tupelo.cli.screen import Screen
-
-app = typer.Typer(
-    name="tupelo",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_show_locals=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Train an embedding from labelled pictures, measure it honestly, use it.",
-)
-
-Debug = Annotated[bool, typer.Option("--debug", help="show where an error came from")]
-Source = Annotated[
-    str,
-    typer.Argument(
-        help="a folder with a sub-folder per class, a CSV or Parquet manifest, a zip of either, "
-        "or a known data set",
-        show_default=False,
-    ),
-]
-RunFolder = Annotated[
-    Path, typer.Argument(metavar="RUN", help="what tupelo train wrote", show_default=False)
-]
-Column = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME=YOURS", help="your name of a manifest column: path=file"),
-]
-AllowBad = Annotated[
-    float, typer.Option(metavar="X", help="share of pictures that may be unusable")
-]
-BAD_REQUEST, INTERRUPTED = 2, 130
-
-
-@contextmanager
-def _told(debug: bool, *, again: str = "") -> "Iterator[Screen]":
-    """A screen; errors raised on purpose become one panel, and Ctrl-C says how to go on."""
-    with Console(stderr=True).status("Loading"):
-        from tupelo.cli.screen import Screen  # loads torch, which --help need not wait for
-    screen = Screen()
-    try:
-        with screen, screen.logging():
-            yield screen
-    except TupeloError as error:
-        if debug:
-            raise
-        screen.error(error)
-        raise typer.Exit(BAD_REQUEST) from None
-    except KeyboardInterrupt:
-        screen.interrupted(again)
-        raise typer.Exit(INTERRUPTED) from None
-
-
-def _version(wanted: bool) -> bool:
-    if wanted:
-        typer.echo(f"tupelo {tupelo.__version__}")
-        raise typer.Exit
-    return wanted
-
-
-@app.callback()
-def main(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
-    ] = False,
-) -> None:
-    """Train an embedding from labelled pictures, measure it honestly, use it."""
 
 
 @app.command(
@@ -106,7 +38,7 @@ def train(
     **options: Any,
 ) -> None:
     """Train an embedding, measured before and after on classes it never saw."""
-    with _told(debug, again=f"repeat the command to resume {out}") as screen:
+    with told(debug, again=f"repeat the command to resume {out}") as screen:
         _train(recipe_from(merged(recipe, source, options)), out, screen)
 
 
@@ -141,7 +73,7 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Measure retrieval on pictures: Recall@K, R-precision, MAP@R, and clustering."""
-    with _told(debug) as screen:
+    with told(debug) as screen:
         if part not in ("all", "train", "validation", "test"):
             raise InputError(f"--part must be all, train, validation or test, got {part}")
         from tupelo.recipes import using
@@ -151,13 +83,13 @@ def evaluate(
             "allow_bad": allow_bad,
             "progress": screen.reading,
         }
-        trained = using.open_run(run)
+        opened = using.open_run(run)
         pictures = using.part_of(
-            using.read_like(trained, source, whole=part == "all", **options), part
+            using.read_like(opened, source, whole=part == "all", **options), part
         )
-        searched = None if gallery is None else using.read_like(trained, gallery, **options).train
-        report = using.measure(trained.model, pictures, searched, screen.embedding)
-        screen.report(report, pictures, using.seen_in_training(trained, source, part))
+        searched = None if gallery is None else using.read_like(opened, gallery, **options).train
+        report = using.measure(opened.model, pictures, searched, screen.embedding)
+        screen.report(report, pictures, using.seen_in_training(opened, source, part))
 
 
 @app.command(
@@ -174,22 +106,23 @@ def embed(
     debug: Debug = False,
 ) -> None:
     """Write the embedding of every picture, with its label and path, into one file."""
-    with _told(debug) as screen:
+    with told(debug) as screen:
         from tupelo.recipes.using import check_target
 
         check_target(out)
         from tupelo import inference
         from tupelo.recipes import using
 
-        trained = using.open_run(run)
+        opened = using.open_run(run)
         data = using.read_like(
-            trained,
+            opened,
             source,
+            labelled=False,
             columns=as_columns(column or []),
             allow_bad=allow_bad,
             progress=screen.reading,
         )
-        embedded = inference.embed(trained.model, data.train, progress=screen.embedding)
+        embedded = inference.embed(opened.model, data.train, progress=screen.embedding)
         using.write_embeddings(out, embedded, data.train.class_names)
         screen.written(out, embedded, data.bad)
 
@@ -200,7 +133,7 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Train on handwritten digits and measure on digits never seen; nothing is downloaded."""
-    with _told(debug, again=f"repeat the command to resume {out}") as screen:
+    with told(debug, again=f"repeat the command to resume {out}") as screen:
         from tupelo.recipes import digits
 
         folder = digits.write(out.with_name(f"{out.name}-digits"))

@@ -1,0 +1,80 @@
+"""The application: what every command shares, from its arguments to how errors are told."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+import tupelo
+from tupelo.errors import TupeloError
+
+if TYPE_CHECKING:
+    from tupelo.cli.screen import Screen
+
+app = typer.Typer(
+    name="tupelo",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Train an embedding from labelled pictures, measure it honestly, use it.",
+)
+
+Debug = Annotated[bool, typer.Option("--debug", help="show where an error came from")]
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="a folder with a sub-folder per class, a CSV or Parquet manifest, a zip of either, "
+        "or a known data set",
+        show_default=False,
+    ),
+]
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", help="what tupelo train wrote", show_default=False)
+]
+Column = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=YOURS", help="your name of a manifest column: path=file"),
+]
+AllowBad = Annotated[
+    float, typer.Option(metavar="X", help="share of pictures that may be unusable")
+]
+BAD_REQUEST, INTERRUPTED = 2, 130
+
+
+@contextmanager
+def told(debug: bool, *, again: str = "") -> "Iterator[Screen]":
+    """A screen; errors raised on purpose become one panel, and Ctrl-C says how to go on."""
+    with Console(stderr=True).status("Loading"):
+        from tupelo.cli.screen import Screen  # loads torch, which --help need not wait for
+    screen = Screen()
+    try:
+        with screen, screen.logging():
+            yield screen
+    except TupeloError as error:
+        if debug:
+            raise
+        screen.error(error)
+        raise typer.Exit(BAD_REQUEST) from None
+    except KeyboardInterrupt:
+        screen.interrupted(again)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _version(wanted: bool) -> bool:
+    if wanted:
+        typer.echo(f"tupelo {tupelo.__version__}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    """Train an embedding from labelled pictures, measure it honestly, use it."""
