@@ -84,10 +84,11 @@ def evaluate(
             "progress": screen.reading,
         }
         opened = using.open_run(run)
-        pictures = using.part_of(
-            using.read_like(opened, source, whole=part == "all", **options), part
-        )
-        searched = None if gallery is None else using.read_like(opened, gallery, **options).train
+        data = using.read_like(opened, source, whole=part == "all", **options)
+        pictures = using.part_of(data, part)
+        searched = data.gallery if part == "test" else None
+        if gallery is not None:
+            searched = using.read_like(opened, gallery, **options).train
         report = using.measure(opened.model, pictures, searched, screen.embedding)
         screen.report(report, pictures, using.seen_in_training(opened, source, part))
 
