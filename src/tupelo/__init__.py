@@ -19,7 +19,7 @@ _WHERE = {
     "fit": "tupelo.training",
     "load": "tupelo.trained",
 }
-_MODULES = ("data", "errors", "evaluation", "losses", "models", "objectives", "selection")
+_MODULES = ("data", "errors", "evaluation", "losses", "models", "objectives", "report", "selection")
 
 __all__ = [
     "Comparison",
@@ -37,11 +37,12 @@ __all__ = [
     "losses",
     "models",
     "objectives",
+    "report",
     "selection",
 ]
 
 if TYPE_CHECKING:
-    from tupelo import data, errors, evaluation, losses, models, objectives, selection
+    from tupelo import data, errors, evaluation, losses, models, objectives, report, selection
     from tupelo.comparison import Comparison
     from tupelo.errors import TupeloError
     from tupelo.inference import embed, evaluate

@@ -43,9 +43,12 @@ def train(
 
 
 def _train(recipe: RetrievalRecipe, out: Path, screen: "Screen") -> None:
+    from tupelo.cli.reporting import draw_after_training
     from tupelo.recipes import retrieval
 
-    screen.result(retrieval.run(recipe, out, screen))
+    result = retrieval.run(recipe, out, screen)
+    screen.result(result)
+    draw_after_training(result, screen)
 
 
 @app.command(

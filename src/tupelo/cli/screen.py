@@ -96,6 +96,14 @@ class Screen(Watcher):
         """A line of text with rich's markup."""
         self.console.print(text)
 
+    def note(self, text: str) -> None:
+        """A sentence to mind, as it is."""
+        self.line(f"[yellow]note[/yellow] {escape(text)}")
+
+    def path(self, what: str, path: Path) -> None:
+        """Where something was written."""
+        self.line(f"{what}  [bold]{escape(str(path))}[/bold]")
+
     def error(self, error: Exception) -> None:
         """One red panel."""
         self._live.stop()
@@ -122,6 +130,10 @@ class Screen(Watcher):
     def embedding(self, done: int, total: int) -> None:
         """Pictures to be measured are embedded."""
         self._move("Embedding", done, total)
+
+    def drawing(self, done: int, total: int) -> None:
+        """The report is drawn."""
+        self._move("Drawing the report", done, total)
 
     def read(self, data: ImageData, listed: Path) -> None:
         """The parts with their classes, and what was left out."""

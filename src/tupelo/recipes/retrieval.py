@@ -148,7 +148,7 @@ def run(recipe: RetrievalRecipe, out: Path, watcher: Watcher | None = None) -> R
     if judged and not before:
         report, _ = measure(model, judged, gallery, precision=recipe.precision, watcher=watcher)
         before = report.as_dict()
-    known |= {"part": part, "before": before, "environment": environment}
+    known |= {"part": part, "data": _sizes(data), "before": before, "environment": environment}
     _write(out / "results.json", json.dumps(known, indent=2))
 
     trained = fit(
@@ -270,6 +270,24 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return named[0] if named else platform.machine()
+
+
+def _sizes(data: ImageData) -> dict[str, Any]:
+    """Pictures and classes of each part, and whether classes that are measured also trained."""
+    parts = {
+        "train": data.train,
+        "validation": data.validation,
+        "test": data.test,
+        "gallery": data.gallery,
+    }
+    judged = data.test or data.validation
+    known = set(data.train.class_names)
+    sizes = {
+        name: {"pictures": len(side), "classes": side.n_classes}
+        for name, side in parts.items()
+        if side
+    }
+    return sizes | {"shared_classes": bool(judged and known & set(judged.class_names))}
 
 
 def _sections(model: Embedder, objective: Objective, shown: ImageSet) -> list[dict[str, Any]]:

@@ -1,0 +1,135 @@
+"""The report of a run: `tupelo report`, and what `tupelo train` draws at its end."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tupelo.cli.app import Column, Debug, RunFolder, app, told
+from tupelo.cli.options import as_columns
+from tupelo.errors import DataError, InputError, MissingExtra
+
+if TYPE_CHECKING:
+    from tupelo.cli.screen import Screen
+    from tupelo.recipes.retrieval import Result
+
+logger = logging.getLogger(__name__)
+
+
+@app.command(
+    epilog="[bold]Examples[/bold]\n\n"
+    "tupelo report runs/photos\n\n"
+    "tupelo report runs/photos --source moved/photos --out photos.html\n\n"
+    "tupelo report runs/photos --part validation"
+)
+def report(
+    run: RunFolder,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="the page \\[RUN/report.html]")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="where the pictures of the run are now \\[as then]"),
+    ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            metavar="train|validation|test", help="pictures that are shown \\[those measured]"
+        ),
+    ] = None,
+    column: Column = None,
+    debug: Debug = False,
+) -> None:
+    """Write one HTML page that shows a run: scores, curves, neighbours, confusions, a map."""
+    with told(debug, again="repeat the command") as screen:
+        if part not in (None, "train", "validation", "test"):
+            raise InputError(f"--part must be train, validation or test, got {part}")
+        _check_target(out)
+        _draw(run, out, source, part, as_columns(column or []), screen)
+
+
+def draw_after_training(result: "Result", screen: "Screen") -> None:
+    """Write the report of a run that has just ended; whatever fails, the run is finished."""
+    from tupelo.report import page
+
+    path = result.folder / page.NAME
+    if result.repeated:
+        if path.exists():
+            screen.path("report", path)
+        else:
+            screen.line(f"report  tupelo report {result.folder} draws it")
+        return
+    try:
+        embedded, *others = [*result.embedded, None]
+        page.write(
+            result.folder,
+            result.judged if embedded is not None else None,
+            embedded,
+            result.gallery,
+            others[0] if others else None,
+            progress=screen.drawing,
+        )
+        screen.path("report", path)
+    except MissingExtra as error:
+        screen.note(f"no report: {error}")
+    except Exception as error:
+        logger.debug("the report could not be drawn", exc_info=True)
+        screen.note(
+            f"the report could not be drawn ({type(error).__name__}: {error}); the run itself is "
+            f"complete, and tupelo report {result.folder} --debug shows more"
+        )
+
+
+def _draw(
+    run: Path,
+    out: Path | None,
+    source: str | None,
+    part: str | None,
+    columns: dict[str, str],
+    screen: "Screen",
+) -> None:
+    from tupelo import report as reports
+    from tupelo.inference import embed
+    from tupelo.recipes import using
+    from tupelo.recipes.retrieval import PRECISION
+    from tupelo.report.reading import read
+
+    known = read(run)
+    opened = using.open_run(run)
+    chosen = part or str(known.results.get("part") or "")
+    given = source or (None if opened.recipe is None else opened.recipe.source)
+    if given is None or not chosen:
+        why = "no recipe names its pictures" if given is None else "no part was measured"
+        screen.note(f"without pictures: {why}; give --source and --part to show some")
+        screen.path("report", reports.write(run, out=out, progress=screen.drawing))
+        return
+    if source is None and not Path(given).exists():
+        raise DataError(
+            f"the pictures of the run are no longer at {given}; give --source, the place where "
+            "they are now"
+        )
+    data = using.read_like(
+        opened,
+        given,
+        whole=False,
+        columns=columns,
+        allow_bad=0.01 if opened.recipe is None else opened.recipe.allow_bad,
+        progress=screen.reading,
+    )
+    pictures = using.part_of(data, chosen)
+    gallery = data.gallery if chosen == "test" else None
+    precision = "auto" if opened.recipe is None else PRECISION[opened.recipe.precision]
+    options: dict[str, Any] = {"precision": precision, "progress": screen.embedding}
+    embedded = embed(opened.model, pictures, **options)
+    searched = None if gallery is None else embed(opened.model, gallery, **options)
+    written = reports.write(
+        run, pictures, embedded, gallery, searched, part=chosen, out=out, progress=screen.drawing
+    )
+    screen.path("report", written)
+
+
+def _check_target(out: Path | None) -> None:
+    """Refuse a name of the page before the work is done."""
+    if out is not None and out.is_dir():
+        raise InputError(f"--out must be a file, got the folder {out}")

@@ -1,0 +1,93 @@
+"""The curves of training, grouped by what can share an axis."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tupelo.report.figures import Drawn, curves
+from tupelo.training.logs import Row
+
+COUNTS = ("val/n_queries", "val/n_gallery", "val/n_unmatched", "val/collapsed")
+SHOWN_FIRST = ("val/map@r", "val/r_precision", "val/recall@1", "val/nmi")
+SMALL_AT_MOST = 9
+
+
+class Charts(NamedTuple):
+    """Figures of training.
+
+    Attributes:
+        large: the loss with its parts, and validation.
+        small: everything else.
+        note: what was left out.
+        best_step: of the highest validation MAP@R, or None.
+    """
+
+    large: list[Drawn]
+    small: list[Drawn]
+    note: str
+    best_step: int | None
+
+
+def training_charts(rows: Sequence[Row]) -> Charts:
+    """Draw every column of the log that holds numbers.
+
+    The log writes the loss and its parts before the norm of the gradient and the statistics of
+    the objective after it, which tells them apart.
+    """
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    validation = [name for name in columns if name.startswith("val/") and name not in COUNTS]
+    plain = [
+        name for name in columns if not name.startswith("val/") and name not in ("step", "epoch")
+    ]
+    losses = [name for name in _before(plain, "gradient") if name != "lr"]
+    others = [name for name in plain if name not in losses]
+    best = best_step(rows)
+    large = [
+        curves(rows, losses, title=_loss_title(losses), key="loss", label="loss"),
+        curves(
+            rows,
+            [name for name in SHOWN_FIRST if name in validation]
+            + [name for name in validation if name not in SHOWN_FIRST],
+            title="Validation scores",
+            key="validation",
+            hidden=[name for name in validation if name not in SHOWN_FIRST],
+            best_step=best,
+            log=False,
+        ),
+    ]
+    small = [
+        curves(rows, [name], title=_title(name), key=f"small-{number}", small=True)
+        for number, name in enumerate(others)
+    ]
+    drawn = [chart for chart in small if chart is not None]
+    more = len(drawn) - SMALL_AT_MOST
+    note = f"{more} more columns stand in metrics.csv." if more > 0 else ""
+    return Charts(
+        [chart for chart in large if chart is not None], drawn[:SMALL_AT_MOST], note, best
+    )
+
+
+def best_step(rows: Sequence[Row]) -> int | None:
+    """The first step of the highest validation MAP@R, whose weights are kept."""
+    scored = [row for row in rows if row.get("val/map@r", float("nan")) >= 0]
+    if not scored:
+        return None
+    return int(max(scored, key=lambda row: row["val/map@r"])["step"])
+
+
+def _before(columns: list[str], name: str) -> list[str]:
+    if name in columns:
+        return columns[: columns.index(name)]
+    return [column for column in columns if column == "loss"]
+
+
+def _loss_title(columns: Sequence[str]) -> str:
+    return "Loss and its parts" if len(columns) > 1 else "Loss"
+
+
+def _title(name: str) -> str:
+    known = {
+        "lr": "Learning rate",
+        "gradient": "Norm of the gradient",
+        "images_per_second": "Pictures per second",
+    }
+    return known.get(name, name)

@@ -1,0 +1,174 @@
+"""What stands at the head of the page: what was trained on what, what it came to, what to mind."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tupelo.report import scores
+from tupelo.report.reading import RunFiles
+from tupelo.report.searched import Searched
+
+PARTS = {"train": "training", "validation": "validation", "test": "test", "gallery": "gallery"}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The head of the page.
+
+    Attributes:
+        sentence: what was trained on what.
+        facts: (name, value) of time, seed and date.
+        headlines: the scores that stand in front.
+        table: all scores.
+        counts: a sentence on queries and gallery.
+        warnings: what to mind when reading the scores.
+        parts: (name, pictures, classes) as far as known.
+        part: what was measured: "test", "validation", "train" or "".
+    """
+
+    sentence: str
+    facts: list[tuple[str, str]]
+    headlines: list[scores.Line]
+    table: list[scores.Line]
+    counts: str
+    warnings: list[str]
+    parts: list[tuple[str, int, int]]
+    part: str
+
+
+def summarise(run: RunFiles, searched: Searched | None, part: str = "") -> Summary:
+    """The head of the page of a run.
+
+    Args:
+        run: what the run left.
+        searched: the pictures it is shown on.
+        part: what these are; "": what the run measured.
+    """
+    measured = str(run.results.get("part") or "")
+    part = part or measured
+    before, after = run.scores("before"), run.scores("after")
+    warnings = []
+    if searched is not None and (part != measured or not after):
+        before, after = {}, searched.scores  # the run measured others, or nothing
+    elif searched is not None and after.get("n_queries") != len(searched.pictures):
+        warnings.append(
+            f"The pictures read now are {len(searched.pictures):,}, those measured at the end of "
+            f"training were {int(after.get('n_queries', 0)):,}: scores are of then, pictures, "
+            "confusions and map of now."
+        )
+    data: Mapping[str, Any] = run.results.get("data") or {}
+    warnings = [*_warnings(part, after, data, run), *warnings]
+    parts = [
+        (PARTS[name], int(data[name]["pictures"]), int(data[name]["classes"]))
+        for name in PARTS
+        if data.get(name)
+    ]
+    if not parts and searched is not None:
+        parts = [(PARTS.get(part, "shown"), len(searched.pictures), searched.pictures.n_classes)]
+    return Summary(
+        sentence=_sentence(run, data, part, after),
+        facts=_facts(run),
+        headlines=scores.headlines(before, after),
+        table=scores.table(before, after),
+        counts=scores.counts(after),
+        warnings=warnings,
+        parts=parts,
+        part=part,
+    )
+
+
+def _warnings(
+    part: str, after: Mapping[str, float], data: Mapping[str, Any], run: RunFiles
+) -> list[str]:
+    found = []
+    if after.get("collapsed"):
+        found.append(
+            "The embedding has collapsed: all pictures are mapped to one point, so neighbours are "
+            "arbitrary and these scores mean nothing. A lower rate or another loss may help."
+        )
+    if part == "validation":
+        found.append(
+            "These scores are of the validation part, on which the best weights were chosen, so "
+            "they are somewhat too good; the run had no test part, or it was not asked for."
+        )
+    if part == "train":
+        found.append(
+            "These pictures trained the network, so the scores are too good to say how it does "
+            "on others."
+        )
+    if data.get("shared_classes"):
+        found.append(
+            f"The {part or 'measured'} classes also trained (with other pictures), so the scores "
+            "say nothing about classes that are new."
+        )
+    if run.results and not after and "training" not in run.results:
+        found.append("The run has not finished: what is shown is as far as it came.")
+    return found
+
+
+def _sentence(run: RunFiles, data: Mapping[str, Any], part: str, after: Mapping[str, float]) -> str:
+    recipe = run.recipe
+    if not recipe:
+        return "A network trained from Python; the run holds no recipe that would tell more."
+    start = "published weights" if recipe.get("pretrained") else recipe.get("weights")
+    chosen = [f"{name} {recipe[name]}" for name in ("positives", "negatives") if recipe.get(name)]
+    sentence = (
+        f"{recipe.get('backbone')} with {recipe.get('dim')} dimensions, from "
+        f"{start or 'random weights'}, trained with {recipe.get('loss')}"
+        + (f" ({', '.join(chosen)})" if chosen else "")
+    )
+    if data.get("train"):
+        sentence += f" on {_many(data['train'])}"
+    judged = data.get(part)
+    if judged:
+        new = "" if data.get("shared_classes") else ", none of which trained"
+        sentence += f"; measured on {_many(judged, part)}{new}"
+    elif "n_queries" in after:
+        sentence += f"; measured on {int(after['n_queries']):,} {part} pictures"
+    return f"{sentence}."
+
+
+def _many(side: Mapping[str, int], kind: str = "") -> str:
+    return (
+        f"{side['pictures']:,} {kind + ' ' if kind else ''}pictures of {side['classes']:,} classes"
+    )
+
+
+def _facts(run: RunFiles) -> list[tuple[str, str]]:
+    found = []
+    training = run.results.get("training") or {}
+    if "seconds" in training:
+        found.append(("training", duration(float(training["seconds"]))))
+    if "steps" in training:
+        stopped = ", stopped early" if training.get("stopped") == "patience" else ""
+        found.append(("steps", f"{int(training['steps']):,}{stopped}"))
+    elif run.rows:
+        found.append(("steps", f"{int(run.rows[-1].get('step', 0)):,}"))
+    if "seed" in run.recipe:
+        found.append(("seed", str(run.recipe["seed"])))
+    begun = (run.results.get("environment") or {}).get("begun")
+    if begun:
+        found.append(("begun", _date(str(begun))))
+    return found
+
+
+def duration(seconds: float) -> str:
+    """A time in words.
+
+    >>> duration(25.4), duration(75), duration(7384)
+    ('25 s', '1 min 15 s', '2 h 3 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _date(text: str) -> str:
+    try:
+        return datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M UTC")
+    except ValueError:
+        return text
