@@ -81,13 +81,13 @@ def test_omniglot_by_alphabet_and_character():
 
 
 def test_refusals(tmp_path, monkeypatch):
-    with pytest.raises(InputError, match=r"name must be one of mnist, .*, got 'cifar'"):
+    with pytest.raises(InputError, match=r"name must be one of cub200, .*, got 'cifar'"):
         known("cifar")
     monkeypatch.delenv("TUPELO_DATA", raising=False)
     with pytest.raises(DataError, match="no folder to read mnist from: give root=, or set TUP"):
         known("mnist")
     monkeypatch.setenv("TUPELO_DATA", str(tmp_path))
-    with pytest.raises(DataError, match=r"lfw is not a folder; put the files of lfw there"):
+    with pytest.raises(DataError, match=r"lfw is not in .*: expected its folder there as lfw/"):
         known("lfw")
 
 

@@ -163,7 +163,7 @@ def test_manifest_inside_a_zip(pictures):
             [f"{row},later" for row in rows()],
             {},
             DataError,
-            r"split must be train, validation or test, found \['later'\]",
+            r"split must be train, validation or test \(or query and gallery\), found \['later'\]",
         ),
     ],
 )

@@ -1,28 +1,20 @@
-"""Readers of known data sets, recognised by the names of their files."""
+"""Readers of compact forms of known data sets, recognised by the names of their files."""
 
 import csv
-import gzip
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from tupelo.data.imageset import number_labels
 from tupelo.data.listing import TEST, TRAIN, VALIDATION, Listing, list_tree, visible, zip_names
 from tupelo.data.pictures import ArrayPictures, ZipFiles
 from tupelo.errors import DataError, InputError
 
-_FASHION = (
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-)  # fmt: skip
-_IDX = {"train": "train", "t10k": "test"}
-
 
 def recognise(source: Path, labels: str = "class") -> Listing | None:
-    """The listing of a known data set in `source`, its folder or main file, or None.
+    """The listing of a compact form in `source`, its folder or main file, or None.
 
     Raises:
         DataError: a file of it is missing or damaged.
@@ -49,13 +41,18 @@ def _cars(folder: Path) -> Listing:
     names = {line[:3]: line for line in lines}
     class_names = [names[number] for number in listing.class_names]
     official = np.array([int(number) <= 98 for number in listing.class_names])
-    return _with(listing, class_names, np.where(official[listing.labels], TRAIN, TEST))
+    given = np.where(official[listing.labels], TRAIN, TEST)
+    return _with(
+        listing, class_names, given, "half of Cars196, cut to the car: not comparable with papers"
+    )
 
 
 def _cub(folder: Path) -> Listing:
     listing = _zipped(folder / "cub200_100classes_72.zip")
     official = np.array([int(name[:3]) <= 100 for name in listing.class_names])
-    return _with(listing, listing.class_names, np.where(official[listing.labels], TRAIN, TEST))
+    given = np.where(official[listing.labels], TRAIN, TEST)
+    note = "100 of CUB's 200 classes, cut to the bird: not comparable with papers"
+    return _with(listing, listing.class_names, given, note)
 
 
 def _tiny_imagenet(folder: Path) -> Listing:
@@ -109,27 +106,6 @@ def _omniglot(folder: Path, labels: str = "class") -> Listing:
     )  # fmt: skip
 
 
-def _mnist(folder: Path) -> Listing:
-    suffix = ".gz" if (folder / "train-images-idx3-ubyte.gz").exists() else ""
-    pictures, numbers, names, given = [], [], [], []
-    for mark, part in _IDX.items():
-        pictures.append(_idx(folder / f"{mark}-images-idx3-ubyte{suffix}", 3))
-        numbers.append(_idx(folder / f"{mark}-labels-idx1-ubyte{suffix}", 1).astype(np.int64))
-        names += [f"{part}/{number:05}" for number in range(len(pictures[-1]))]
-        given.append(np.full(len(pictures[-1]), TRAIN if part == "train" else TEST, dtype=np.int64))
-        if len(pictures[-1]) != len(numbers[-1]):
-            raise DataError(
-                f"{folder}: {mark} has {len(pictures[-1])} pictures but {len(numbers[-1])} labels"
-            )
-    labels, digits = number_labels(np.concatenate(numbers))
-    fashion = "fashion" in folder.resolve().name.lower() and len(digits) == len(_FASHION)
-    class_names = [f"{digit} {_FASHION[int(digit)]}" for digit in digits] if fashion else digits
-    return Listing(
-        ArrayPictures(np.concatenate(pictures)),
-        names, labels, class_names, given=np.concatenate(given),
-    )  # fmt: skip
-
-
 _READERS: dict[str, Callable[[Path], Listing]] = {
     "cars196_train_bbox64.zip": _cars,
     "cub200_100classes_72.zip": _cub,
@@ -137,8 +113,6 @@ _READERS: dict[str, Callable[[Path], Listing]] = {
     "lfw_deepfunneled_crop64.zip": _lfw,
     "orl_faces.npz": _orl,
     "omniglot_105.npz": _omniglot,
-    "train-images-idx3-ubyte.gz": _mnist,
-    "train-images-idx3-ubyte": _mnist,
 }
 
 
@@ -147,15 +121,12 @@ def _zipped(path: Path) -> Listing:
     return list_tree(files, visible(zip_names(files)), str(path))
 
 
-def _with(listing: Listing, class_names: Sequence[str], given: np.ndarray) -> Listing:
-    return Listing(
-        listing.pictures,
-        listing.names,
-        listing.labels,
-        class_names,
-        given=given.astype(np.int64),
-        bad=listing.bad,
-    )
+def _with(
+    listing: Listing, class_names: Sequence[str], given: np.ndarray, note: str = ""
+) -> Listing:
+    given = given.astype(np.int64)
+    notes = (note,) if note else ()
+    return replace(listing, class_names=class_names, given=given, notes=notes)
 
 
 def _npz(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -164,20 +135,3 @@ def _npz(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
             return {key: file[key] for key in keys}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is damaged or not the known data set: {error}") from error
-
-
-def _idx(path: Path, axes: int) -> np.ndarray:
-    """An idx file of uint8; reads no more than its header promises."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            head = file.read(4 + 4 * axes)
-            if head[:4] != bytes([0, 0, 8, axes]):
-                raise DataError(f"{path} is not an idx file of bytes with {axes} axes")
-            shape = np.frombuffer(head, dtype=">u4", offset=4).astype(np.int64)
-            wanted = int(shape.prod())
-            data = file.read(wanted)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-    if len(data) != wanted:
-        raise DataError(f"{path} is truncated: {len(data)} of {wanted} bytes")
-    return np.frombuffer(data, dtype=np.uint8).reshape(shape)

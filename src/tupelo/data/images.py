@@ -10,10 +10,11 @@ from typing import Literal
 
 import numpy as np
 
-from tupelo.data.compact import recognise
+from tupelo.data import compact, official
 from tupelo.data.decode import Frame, Resize
 from tupelo.data.imageset import ImageSet, renumber
 from tupelo.data.listing import (
+    GALLERY,
     TEST,
     TRAIN,
     VALIDATION,
@@ -28,6 +29,8 @@ from tupelo.data.listing import (
     zip_names,
 )
 from tupelo.data.manifests import TABLE_SUFFIXES, find_manifest, read_manifest
+from tupelo.data.official.layout import Asked
+from tupelo.data.official.places import PREFIX, from_source, hint
 from tupelo.data.pictures import (
     FolderFiles,
     Held,
@@ -39,11 +42,12 @@ from tupelo.data.pictures import (
     hold,
     probe_all,
 )
-from tupelo.data.splits import Split, assign
+from tupelo.data.splits import Split, assign, divided_groups
 from tupelo.errors import DataError, InputError
 
 log = logging.getLogger(__name__)
 DEFAULT_SIDE = 224
+PLAIN = Asked()
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class ImageData:
         bad: every picture left out, with the reason.
         gallery: what the test pictures search, where the source names one; None: each other.
             Its classes are numbered apart from those of `test`: match them by name.
+        notes: what a reader of results must know: which form was read, what a protocol drew.
     """
 
     train: ImageSet
@@ -64,6 +69,7 @@ class ImageData:
     test: ImageSet | None
     bad: tuple[BadItem, ...]
     gallery: ImageSet | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def val(self) -> ImageSet | None:
@@ -95,8 +101,9 @@ def images(
     """Read labelled pictures and split them.
 
     `source` is recognised by itself: a folder with one sub-folder a class (or with train /
-    validation / test folders of these), a CSV or Parquet manifest, a zip of either, or a known
-    data set in a form `known` lists.
+    validation / test folders of these, or train / query / gallery), a CSV or Parquet manifest, a
+    zip of either, or a known data set in its official layout or a compact form. "known:cub200"
+    is that data set under TUPELO_DATA, "known:vehicleid:large" a variant of it.
 
     Args:
         source: folder or file.
@@ -106,6 +113,7 @@ def images(
             "validation", "test" to class names; without "train" all others train, with it they
             are left out. None (default): "given" where the source has a
             split of its own, else "classes". Validation always comes out of what would train.
+            A gallery is kept by "given", and by "classes" if its classes are new.
         size: pixels, a number for squares or (height, width). None: as the pictures are when
             all agree, else 224.
         channels: 1, 3, or "auto": 1 when every picture is grey.
@@ -132,7 +140,53 @@ def images(
     """
     if not 0 <= allow_bad <= 1:
         raise InputError(f"allow_bad must be a share in [0, 1], got {allow_bad}")
-    listing = _list(Path(source), columns, labels)
+    return open_listing(
+        list_source(source, columns, Asked(labels, seed=seed)),
+        source,
+        split=split,
+        size=size,
+        channels=channels,
+        resize=resize,
+        validation=validation,
+        test=test,
+        seed=seed,
+        allow_bad=allow_bad,
+        bad_items=bad_items,
+        memory_bytes=memory_bytes,
+        progress=progress,
+    )
+
+
+def open_listing(
+    listing: Listing,
+    source: str | Path,
+    *,
+    split: Split,
+    size: int | tuple[int, int] | None,
+    channels: Literal["auto", 1, 3],
+    resize: Resize = "crop",
+    validation: float | int,
+    test: float | int,
+    seed: int,
+    allow_bad: float | int = 0.01,
+    bad_items: str | Path | None = None,
+    memory_bytes: int | None = None,
+    progress: Progress | None = None,
+) -> ImageData:
+    """Look at the pictures of a listing, bring them into one form, and split them.
+
+    Args:
+        listing: what `list_source` found.
+        source: for messages.
+        split, size, channels, resize, validation, test, seed: as in `images`.
+        allow_bad, bad_items, memory_bytes, progress: as in `images`.
+
+    Raises:
+        DataError: as `images`.
+        InputError: as `images`.
+    """
+    for note in listing.notes:
+        log.warning("%s: %s", source, note)
     probes = probe_all(listing.pictures, progress)
     bad = list(listing.bad)
     n_listed = len(listing.names) + len(bad)
@@ -173,11 +227,15 @@ def images(
         channels=frame.channels,
         resize=frame.resize,
     )
-    sides = [np.flatnonzero(parts == part) for part in (TRAIN, VALIDATION, TEST)]
-    train, chosen, judged = (whole.subset(side) if len(side) else None for side in sides)
+    sides = [np.flatnonzero(parts == part) for part in (TRAIN, VALIDATION, TEST, GALLERY)]
+    train, chosen, judged, gallery = (whole.subset(side) if len(side) else None for side in sides)
     if train is None:
         raise DataError(f"{source}: no picture is left to train on; lower validation or test")
-    return ImageData(train, chosen, judged, tuple(bad))
+    notes = list(listing.notes)
+    crossing = divided_groups(kept, parts)
+    if crossing:
+        notes.append(f"the split of the source itself was kept, but {crossing}")
+    return ImageData(train, chosen, judged, tuple(bad), gallery, tuple(notes))
 
 
 def write_bad_items(bad: list[BadItem] | tuple[BadItem, ...], path: Path) -> None:
@@ -195,12 +253,30 @@ def write_bad_items(bad: list[BadItem] | tuple[BadItem, ...], path: Path) -> Non
         partial.unlink(missing_ok=True)
 
 
-def _list(source: Path, columns: Mapping[str, str] | None, labels: str) -> Listing:
+def list_source(
+    source: str | Path, columns: Mapping[str, str] | None = None, asked: Asked = PLAIN
+) -> Listing:
+    """What a folder, file or `known:` source names, before any picture is read.
+
+    Raises:
+        DataError: nothing is found there, or what belongs to it is missing.
+        InputError: something is asked that the source does not have.
+    """
+    if str(source).startswith(PREFIX):
+        source, asked = from_source(str(source), asked)
+    source, labels = Path(source), asked.labels
     if not source.exists():
-        raise DataError(f"source {source} does not exist")
-    listing = recognise(source, "class" if labels == "any" else labels)
+        raise DataError(f"source {source} does not exist{hint(source)}")
+    plain = asked._replace(labels="class") if labels == "any" else asked
+    listing = official.recognise(source, plain)
+    if listing is None and not (asked.boxes or asked.variant):
+        listing = compact.recognise(source, plain.labels)
     if listing is not None:
         return listing
+    if asked.boxes or asked.variant is not None:
+        raise InputError(
+            f"boxes and variant are for official layouts; {source} is none of those that have them"
+        )
     if labels not in ("class", "any"):
         raise InputError(f'labels={labels!r} is for Omniglot only; {source} has labels="class"')
     if source.is_file() and source.suffix.lower() in TABLE_SUFFIXES:
@@ -238,7 +314,7 @@ def _usable(listing: Listing, probes: list[Probe | str], bad: list[BadItem]) -> 
             bad.append(BadItem(name, probe))
             continue
         earlier = first.setdefault(probe.digest, row)
-        if earlier == row:
+        if earlier == row or listing.copies:
             keep.append(row)
             continue
         same = np.array_equal(listing.labels[earlier], listing.labels[row])

@@ -13,12 +13,14 @@ from tupelo.data.imageset import number_labels
 from tupelo.data.pictures import FilePictures, FolderFiles, Pictures, ZipFiles
 from tupelo.errors import DataError
 
-TRAIN, VALIDATION, TEST = 0, 1, 2
+TRAIN, VALIDATION, TEST, GALLERY = 0, 1, 2, 3
 PART_NAMES = {
     "train": TRAIN, "training": TRAIN,
     "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION, "dev": VALIDATION,
     "test": TEST, "testing": TEST,
 }  # fmt: skip
+# What a source may call its own parts: test pictures are queries where there is a gallery.
+GIVEN_NAMES = {**PART_NAMES, "query": TEST, "queries": TEST, "gallery": GALLERY}
 _LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 
 
@@ -40,8 +42,11 @@ class Listing:
         labels: class numbers int64 `(n,)`, or tags bool `(n, tags)`.
         class_names: one a class, in the order of the numbers.
         groups: int64 `(n,)`; pictures of one group stay on one side of a split; -1 for none.
-        given: int64 `(n,)`, 0 train, 1 validation, 2 test, as the source itself splits.
+        given: int64 `(n,)`, 0 train, 1 validation, 2 test, 3 gallery, as the source itself splits;
+            with a gallery the test pictures are the queries that search it.
         bad: entries found unusable while listing.
+        notes: what a reader of results must know of this source.
+        copies: exact copies belong to the source's own protocol and are kept.
     """
 
     pictures: Pictures
@@ -51,6 +56,8 @@ class Listing:
     groups: np.ndarray | None = None
     given: np.ndarray | None = None
     bad: Sequence[BadItem] = field(default_factory=tuple)
+    notes: tuple[str, ...] = ()
+    copies: bool = False
 
 
 def walk(root: Path) -> list[str]:
@@ -80,7 +87,7 @@ def visible(names: Sequence[str]) -> list[str]:
 
 
 def list_tree(files: FolderFiles | ZipFiles, names: Sequence[str], where: str) -> Listing:
-    """Read class sub-folders, or train / validation / test folders that hold class sub-folders.
+    """Read class sub-folders, or part folders (train, validation, test, query, gallery) of these.
 
     A single outer folder is stepped into. Files deeper than the class folder belong to it.
 
@@ -92,7 +99,7 @@ def list_tree(files: FolderFiles | ZipFiles, names: Sequence[str], where: str) -
     while parts and min(map(len, parts)) > depth + 2 and len({part[depth] for part in parts}) == 1:
         depth += 1
     heads = {part[depth].lower() for part in parts if len(part) > depth + 1}
-    split = "train" in {_part_word(head) for head in heads} and heads <= PART_NAMES.keys()
+    split = "train" in {_part_word(head) for head in heads} and heads <= GIVEN_NAMES.keys()
     if split:
         split = all(len(part) > depth + 2 for part in parts if len(part) > depth + 1)
     level = depth + 1 if split else depth
@@ -112,7 +119,7 @@ def list_tree(files: FolderFiles | ZipFiles, names: Sequence[str], where: str) -
     labels, class_names = number_labels([parts[row][level] for row in inside])
     given = None
     if split:
-        given = np.array([PART_NAMES[parts[row][depth].lower()] for row in inside], dtype=np.int64)
+        given = np.array([GIVEN_NAMES[parts[row][depth].lower()] for row in inside], dtype=np.int64)
     chosen = [names[row] for row in inside]
     return Listing(
         FilePictures(files, chosen), chosen, labels, class_names, given=given, bad=tuple(bad)

@@ -9,7 +9,7 @@ import numpy as np
 
 from tupelo.data.decode import BadPicture, Box
 from tupelo.data.imageset import number_labels
-from tupelo.data.listing import PART_NAMES, BadItem, Listing
+from tupelo.data.listing import GIVEN_NAMES, BadItem, Listing
 from tupelo.data.pictures import FilePictures, FolderFiles, ZipFiles
 from tupelo.errors import DataError, InputError, MissingExtra
 
@@ -184,9 +184,10 @@ def _groups(values: list[str]) -> np.ndarray:
 
 def _given(values: list[str], name: str) -> np.ndarray:
     words = [value.strip().lower() for value in values]
-    unknown = sorted(set(words) - PART_NAMES.keys())
+    unknown = sorted(set(words) - GIVEN_NAMES.keys())
     if unknown:
         raise DataError(
-            f"manifest {name}: split must be train, validation or test, found {unknown[:3]}"
+            f"manifest {name}: split must be train, validation or test (or query and gallery), "
+            f"found {unknown[:3]}"
         )
-    return np.array([PART_NAMES[word] for word in words], dtype=np.int64)
+    return np.array([GIVEN_NAMES[word] for word in words], dtype=np.int64)

@@ -1,22 +1,36 @@
 """Which pictures train, which choose, which judge: seeded splits by class, by item, or as given."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from tupelo.data.listing import PART_NAMES, TEST, TRAIN, VALIDATION, Listing, class_counts
+from tupelo.data.listing import (
+    GALLERY,
+    PART_NAMES,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Listing,
+    class_counts,
+)
 from tupelo.errors import DataError, InputError
 
+log = logging.getLogger(__name__)
 Split = str | Mapping[str, Iterable[str]] | None
-_WORDS = ("train", "validation", "test")
+_WORDS = ("train", "validation", "test", "gallery")
 
 
 def assign(
     listing: Listing, *, split: Split, validation: float | int, test: float | int, seed: int
 ) -> np.ndarray:
-    """The part of each picture, int64 `(n,)`: 0 train, 1 validation, 2 test.
+    """The part of each picture, int64 `(n,)`: 0 train, 1 validation, 2 test, 3 gallery.
+
+    Only a source that names a gallery has one; its test pictures are then queries. It is kept as
+    it is by "given", and by "classes" where none of its classes trains; every other split pools
+    queries and gallery with the rest.
 
     Args:
         listing: pictures, labels, groups and the source's own split.
@@ -24,14 +38,16 @@ def assign(
             kept. "items" splits each class. "given" is the source's own, validation taken out of
             its training side when it has none. "none": all train, whatever the classes. A mapping
             from part to class names. None: "given" where the source has one, else "classes".
+            A given split may divide a group, which is logged.
         validation: share of classes (or of each class's items), out of what trains.
         test: the same; not used where the test side is given.
         seed: of the draw.
 
     Raises:
         InputError: an unknown split, or shares that leave nothing to train on.
-        DataError: a part has fewer than 2 classes with 2 pictures, or groups or tags tie
-            everything together, or there is no given split.
+        DataError: a part has fewer than 2 classes with 2 pictures, groups or tags tie everything
+            together, or "classes" would keep a given test side that divides a group; there is no
+            given split; or a gallery shares fewer than 2 classes with its queries.
     """
     if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
         raise InputError(
@@ -66,7 +82,14 @@ def _by_classes(
 ) -> np.ndarray:
     parts = np.full(len(listing.names), TRAIN, dtype=np.int64)
     if listing.given is not None and not _shares_classes(listing, listing.given):
-        parts[listing.given == TEST] = TEST
+        for part in (TEST, GALLERY):
+            parts[listing.given == part] = part
+        crossing = divided_groups(listing, parts)
+        if crossing:
+            raise DataError(
+                f'split="classes" keeps the test side of the source, but {crossing}; use '
+                'split="given" to accept that, or give those pictures other groups'
+            )
     else:
         parts = _take_classes(listing, parts, TEST, test, rng)
     return _take_classes(listing, parts, VALIDATION, validation, rng)
@@ -79,6 +102,9 @@ def _as_given(listing: Listing, validation: float | int, rng: np.random.Generato
             'column; this one does not, use split="classes" or split="items"'
         )
     parts = listing.given.copy()
+    crossing = divided_groups(listing, parts)
+    if crossing:
+        log.warning("the given split is kept, but %s", crossing)
     if (parts == VALIDATION).any():
         return parts
     if _shares_classes(listing, parts):
@@ -207,17 +233,37 @@ def _take_items(
     return parts
 
 
+def divided_groups(listing: Listing, parts: np.ndarray) -> str:
+    """How many groups have pictures both in training or validation and in test, or nothing."""
+    if listing.groups is None:
+        return ""
+    judged = (parts == TEST) | (parts == GALLERY)
+    both = np.intersect1d(listing.groups[judged], listing.groups[~judged])
+    both = both[both >= 0]
+    if not len(both):
+        return ""
+    inside = np.isin(listing.groups, both)
+    return (
+        f"{len(both)} groups have pictures on both sides ({int((inside & ~judged).sum())} in "
+        f"training, {int((inside & judged).sum())} in test)"
+    )
+
+
 def _shares_classes(listing: Listing, parts: np.ndarray) -> bool:
     n = len(listing.class_names)
-    present = np.stack(
-        [class_counts(listing.labels[parts == part], n) > 0 for part in (TRAIN, VALIDATION, TEST)]
-    )
-    return bool((present[TEST] & (present[TRAIN] | present[VALIDATION])).any())
+    judged = (parts == TEST) | (parts == GALLERY)
+    learned = (parts == TRAIN) | (parts == VALIDATION)
+    present = [class_counts(listing.labels[rows], n) > 0 for rows in (judged, learned)]
+    return bool((present[0] & present[1]).any())
 
 
 def _check(listing: Listing, parts: np.ndarray, split: Split) -> None:
+    if (parts == GALLERY).any():
+        _check_gallery(listing, parts)
     for part, word in enumerate(_WORDS):
         chosen = parts == part
+        if (parts == GALLERY).any() and part in (TEST, GALLERY):
+            continue
         if part != TRAIN and not chosen.any():
             continue
         counts = class_counts(listing.labels[chosen], len(listing.class_names))
@@ -234,6 +280,19 @@ def _check(listing: Listing, parts: np.ndarray, split: Split) -> None:
                 f"{_show(listing.class_names, counts)}; of {len(listing.class_names)} classes in "
                 f"all; {advice}"
             )
+
+
+def _check_gallery(listing: Listing, parts: np.ndarray) -> None:
+    n = len(listing.class_names)
+    queries, gallery = (
+        class_counts(listing.labels[parts == part], n) > 0 for part in (TEST, GALLERY)
+    )
+    if (queries & gallery).sum() < 2:
+        raise DataError(
+            "queries and gallery must share at least 2 classes, matched by name: "
+            f"{int(queries.sum())} classes of queries, {int(gallery.sum())} of the gallery, "
+            f"{int((queries & gallery).sum())} of both"
+        )
 
 
 def _show(names: Sequence[str], counts: np.ndarray) -> str:

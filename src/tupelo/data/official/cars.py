@@ -1,0 +1,94 @@
+"""Cars196: car_ims with cars_annos.mat, or cars_train and cars_test with their development kit."""
+
+from pathlib import Path
+
+import numpy as np
+
+from tupelo.data.listing import Listing
+from tupelo.data.official.layout import Asked, Audit, Layout, Row, first_place, listing_of
+from tupelo.errors import DataError
+
+N_TRAIN_CLASSES = 98
+_WHOLE = "cars_annos.mat"
+_TRAIN, _TEST = "cars_train_annos.mat", "cars_test_annos_withlabels.mat"
+_FIELDS = ("class", "bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
+
+
+def rows(root: Path, *, boxes: bool = False) -> list[Row]:
+    """Classes 1 to 98 train, 99 to 196 test, whatever half of the publisher a picture is in.
+
+    Raises:
+        DataError: an annotation file is missing, damaged, or has no classes.
+    """
+    if (root / _WHOLE).exists():
+        content = _load(root / _WHOLE)
+        tables = [(content, "relative_im_path", "")]
+        names = content
+    else:
+        tables = [
+            (_load(_place(root, _TRAIN)), "fname", "cars_train/"),
+            (_load(_place(root, _TEST)), "fname", "cars_test/"),
+        ]
+        names = _load(_place(root, "cars_meta.mat"))
+    class_names = [str(name) for name in np.atleast_1d(names["class_names"])]
+    found = []
+    for content, path_field, folder in tables:
+        annotations = np.atleast_1d(content["annotations"])
+        missing = {path_field, *_FIELDS} - set(annotations.dtype.names or ())
+        if missing:
+            raise DataError(
+                f"{root}: annotations of {folder or _WHOLE} have no {', '.join(sorted(missing))}; "
+                f"test pictures need {_TEST}, which names their classes"
+            )
+        for one in annotations:
+            number = int(one["class"])
+            left, top, right, bottom = (float(one[name]) for name in _FIELDS[1:])
+            # MATLAB counts pixels from 1, both ends included.
+            box = (left - 1, top - 1, right - left + 1, bottom - top + 1) if boxes else None
+            label = f"{number:03} {class_names[number - 1]}"
+            part = "train" if number <= N_TRAIN_CLASSES else "test"
+            found.append(Row(folder + str(one[path_field]), label, part, box))
+    return found
+
+
+def _load(path: Path) -> dict:
+    from scipy.io import loadmat  # slow to import, and few need it
+
+    try:
+        return loadmat(str(path), squeeze_me=True)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing; it is part of the annotations of Cars196") from error
+    except Exception as error:  # scipy raises anything on damaged files
+        raise DataError(f"{path} is damaged or no MATLAB file: {error}") from error
+
+
+def _place(root: Path, name: str) -> Path:
+    return root / name if (root / name).exists() else root / "devkit" / name
+
+
+def _find(folder: Path) -> Path | None:
+    below = ("stanford_cars", "cars196")
+    for mark in (_WHOLE, f"devkit/{_TRAIN}", _TRAIN):
+        place = first_place(folder, below, mark)
+        if place is not None:
+            return place
+    return None
+
+
+def _lists(root: Path) -> tuple[str, ...]:
+    if (root / _WHOLE).exists():
+        return (_WHOLE,)
+    names = (_TRAIN, _TEST, "cars_meta.mat")
+    return tuple(_place(root, name).relative_to(root).as_posix() for name in names)
+
+
+def _read(root: Path, asked: Asked) -> Listing:
+    return listing_of(root, rows(root, boxes=asked.boxes))
+
+
+def _audit(root: Path) -> Audit:
+    found = rows(root, boxes=True)
+    return Audit(found, searched=tuple(sorted({row.path.split("/")[0] for row in found})))
+
+
+LAYOUT = Layout(("cars196",), _find, _read, _audit, _lists, boxes=True)

@@ -1,0 +1,75 @@
+"""In-Shop Clothes Retrieval (DeepFashion): Eval/list_eval_partition.txt and Img/img/."""
+
+from pathlib import Path
+
+from tupelo.data.listing import Listing
+from tupelo.data.official.layout import (
+    Asked,
+    Audit,
+    Finding,
+    Layout,
+    Row,
+    first_place,
+    listing_of,
+    read_table,
+    read_text,
+)
+from tupelo.errors import DataError
+
+_LIST = "list_eval_partition.txt"
+_PARTS = ("train", "query", "gallery")
+_BELOW = ("In-shop Clothes Retrieval Benchmark", "In-shop_Clothes_Retrieval_Benchmark")
+
+
+def rows(root: Path) -> list[Row]:
+    """The one published list: the class is the item it names, for queries and gallery alike.
+
+    So an item has one identity in both, however the list orders them.
+
+    Raises:
+        DataError: the list is missing or damaged.
+    """
+    where = "Img/" if (root / "Img").is_dir() or not (root / "img").is_dir() else ""
+    found = []
+    for path, item, part in read_table(root / _list(root), 3, skip=2):
+        if part not in _PARTS:
+            raise DataError(
+                f"{root / _list(root)}: {path} is marked {part!r}, which must be train, query or "
+                "gallery; the file is damaged: unpack it again"
+            )
+        found.append(Row(where + path, item, part))
+    return found
+
+
+def _list(root: Path) -> str:
+    return _LIST if (root / _LIST).exists() else f"Eval/{_LIST}"
+
+
+def _find(folder: Path) -> Path | None:
+    return first_place(folder, _BELOW, f"Eval/{_LIST}") or first_place(folder, _BELOW, _LIST)
+
+
+def _read(root: Path, asked: Asked) -> Listing:
+    return listing_of(root, rows(root))
+
+
+def _audit(root: Path) -> Audit:
+    found, findings = rows(root), []
+    stated = read_text(root / _list(root)).split(maxsplit=1)[0]
+    if stated != str(len(found)):
+        findings.append(
+            Finding(
+                "list",
+                _list(root),
+                f"its first line promises {stated} pictures, it names {len(found)}",
+                "the list is truncated: get it again",
+            )
+        )
+    return Audit(found, findings, tuple(sorted({_top(row.path) for row in found})))
+
+
+def _top(path: str) -> str:
+    return path.split("img/")[0] + "img"
+
+
+LAYOUT = Layout(("inshop",), _find, _read, _audit, lambda root: (_list(root),))

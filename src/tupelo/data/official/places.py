@@ -1,0 +1,107 @@
+"""Where a known data set lies: under the folder of data sets, by any of its published names."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from tupelo.data.official import BY_NAME
+from tupelo.data.official.catalogue import CATALOGUE, DataSet, entry
+from tupelo.data.official.layout import Asked, Layout
+from tupelo.errors import DataError
+
+PREFIX = "known:"
+
+
+class Place(NamedTuple):
+    """A data set found: where its layout begins; `layout` is None for a compact form."""
+
+    folder: Path
+    layout: Layout | None
+
+
+def root_folder(root: str | Path | None, name: str) -> Path:
+    """The folder of data sets, by default the environment's TUPELO_DATA.
+
+    Raises:
+        DataError: there is none.
+    """
+    root = os.environ.get("TUPELO_DATA") if root is None else root
+    if root is None:
+        raise DataError(
+            f"no folder to read {name} from: give root=, or set TUPELO_DATA to the folder that "
+            f"holds {name}/"
+        )
+    return Path(root)
+
+
+def locate(name: str, root: Path) -> Place | None:
+    """The official layout of a data set under `root`, else a compact form of it, else None.
+
+    `root` may also be the folder of the data set itself.
+    """
+    known = entry(name)
+    layout = BY_NAME.get(name)
+    folders = [root / called for called in (name, *known.folders)]
+    if layout is not None:
+        for folder in (*folders, root):
+            found = layout.find(folder)
+            if found is not None:
+                return Place(found, layout)
+    if known.compact is not None:
+        for folder in (*folders, root / known.compact.folder, root):
+            if (folder / known.compact.mark).exists():
+                return Place(folder, None)
+    return None
+
+
+def find(name: str, root: str | Path | None = None) -> Place:
+    """As `locate`, or an error that says what to do.
+
+    Raises:
+        InputError: the name is not in the catalogue.
+        DataError: there is no folder of data sets, or the data set is not in it, or is there
+            without the files it is recognised by.
+    """
+    known = entry(name)
+    base = root_folder(root, name)
+    place = locate(name, base)
+    if place is not None:
+        return place
+    for folder in (base / called for called in (name, *known.folders)):
+        if folder.is_dir() and any(folder.iterdir()):
+            raise DataError(
+                f"{folder} holds no layout of {name} that is known: "
+                f"`tupelo datasets check {name} --root {base}` says what is missing, `tupelo "
+                f"datasets info {name}` what is expected"
+            )
+    raise DataError(
+        f"{name} is not in {base}: {describe_expected(known, base)}; "
+        f"`tupelo datasets info {name}` says where to get it, `tupelo datasets prepare {name} "
+        f"--root {base}` unpacks it"
+    )
+
+
+def describe_expected(known: DataSet, base: Path) -> str:
+    """One phrase: the folders that were looked for."""
+    names = dict.fromkeys((known.name, *known.folders))
+    if known.compact is not None:
+        names[known.compact.folder] = None
+    return f"expected its folder there as {', '.join(f'{each}/' for each in names)}"
+
+
+def from_source(source: str, asked: Asked) -> tuple[Path, Asked]:
+    """The folder and the variant of a source such as "known:cub200" or "known:vehicleid:large".
+
+    Raises:
+        InputError: the name is not in the catalogue.
+        DataError: the data set is not under TUPELO_DATA.
+    """
+    name, _, variant = source.removeprefix(PREFIX).partition(":")
+    return find(name).folder, asked._replace(variant=variant or None)
+
+
+def hint(source: Path) -> str:
+    """What to write instead, where the name of a data set was given for a path."""
+    if str(source) in CATALOGUE:
+        return f'; the known data set under TUPELO_DATA is "{PREFIX}{source}"'
+    return ""
