@@ -19,7 +19,18 @@ _WHERE = {
     "fit": "tupelo.training",
     "load": "tupelo.trained",
 }
-_MODULES = ("data", "errors", "evaluation", "losses", "models", "objectives", "report", "selection")
+_MODULES = (
+    "data",
+    "errors",
+    "evaluation",
+    "export",
+    "losses",
+    "models",
+    "objectives",
+    "report",
+    "search",
+    "selection",
+)
 
 __all__ = [
     "Comparison",
@@ -32,17 +43,30 @@ __all__ = [
     "errors",
     "evaluate",
     "evaluation",
+    "export",
     "fit",
     "load",
     "losses",
     "models",
     "objectives",
     "report",
+    "search",
     "selection",
 ]
 
 if TYPE_CHECKING:
-    from tupelo import data, errors, evaluation, losses, models, objectives, report, selection
+    from tupelo import (
+        data,
+        errors,
+        evaluation,
+        export,
+        losses,
+        models,
+        objectives,
+        report,
+        search,
+        selection,
+    )
     from tupelo.comparison import Comparison
     from tupelo.errors import TupeloError
     from tupelo.inference import embed, evaluate

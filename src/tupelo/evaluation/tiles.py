@@ -30,6 +30,7 @@ class Search:
         query_item: `(q,)` identities.
         gallery_item: `(g,)` identities; a query is not compared with an item of its own identity.
         precision: of the fast product: `float32`, `bfloat16` or `int8`.
+        prepared: the gallery in that precision, where it is searched more than once.
     """
 
     def __init__(
@@ -39,8 +40,9 @@ class Search:
         query_item: np.ndarray,
         gallery_item: np.ndarray,
         precision: str,
+        prepared: Fast | None = None,
     ):
-        self._right = right = approximate(gallery, precision)
+        self._right = right = prepared or approximate(gallery, precision)
         self._left = left = right if queries is gallery else approximate(queries, precision)
         self._queries = _side(queries, query_item, left)
         self.gallery = _side(gallery, gallery_item, right)
