@@ -146,7 +146,7 @@ def embed(
             images = batch.images.to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=chosen == "bf16-mixed"):
                 output = model(images)
-            z.append(_rows(output).float().cpu())
+            z.append(rows_of(output).float().cpu())
             items.append(batch.items)
             done += len(images)
             if progress is not None:
@@ -253,7 +253,8 @@ def named_labels(dataset) -> Any:
     return [{names[tag] for tag in np.flatnonzero(row)} for row in dataset.labels]
 
 
-def _rows(output: Embedded | Sequence[Embedded]) -> Float[Tensor, "b d"]:
+def rows_of(output: Embedded | Sequence[Embedded]) -> Float[Tensor, "b d"]:
+    """Unit rows of what a model returned; those of several learners are joined."""
     if isinstance(output, Embedded):
         return output.z
     return F.normalize(torch.cat([learner.z for learner in output], dim=1), dim=1)

@@ -51,8 +51,8 @@ def save(model: Embedder, folder: str | Path, *, about: dict[str, Any] | None = 
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
-    _write(folder / WEIGHTS, to_bytes(tensors, metadata={"tupelo": text}))
-    _write(folder / DESCRIPTION, (text + "\n").encode())
+    replace_file(folder / WEIGHTS, to_bytes(tensors, metadata={"tupelo": text}))
+    replace_file(folder / DESCRIPTION, (text + "\n").encode())
     return folder
 
 
@@ -130,7 +130,7 @@ def _architecture(path: Path, header: str) -> Architecture:
     return Architecture(**fields | {name: tuple(fields[name]) for name in ("mean", "std")})
 
 
-def _write(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
     """Replace a file in one step: a reader sees the old content or the new, never a part."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
