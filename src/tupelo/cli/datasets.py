@@ -118,7 +118,7 @@ def check(
     with told(debug) as screen:
         from tupelo.data.official.checking import check_data_set
 
-        report = check_data_set(name, _folder(root), deep=deep, progress=screen.reading)
+        report = check_data_set(name, _folder(root), deep=deep, progress=screen.working)
         if out is not None:
             report.write(out)
         _show(screen, report, out)
@@ -148,7 +148,7 @@ def prepare(
         from tupelo.data.official.catalogue import entry
 
         base = _folder(root)
-        prepared = preparing.prepare(name, base, download=download, progress=screen.reading)
+        prepared = preparing.prepare(name, base, download=download, progress=screen.working)
         for line in prepared.done:
             screen.line(escape(line))
         if prepared.lacking:

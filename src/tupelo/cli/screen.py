@@ -127,6 +127,10 @@ class Screen(Watcher):
         """Pictures are probed or decoded."""
         self._move(f"{stage.capitalize()} pictures", done, total)
 
+    def working(self, stage: str, done: int, total: int) -> None:
+        """Files are fetched, compared, unpacked or looked at."""
+        self._move(stage.capitalize(), done, total)
+
     def embedding(self, done: int, total: int) -> None:
         """Pictures to be measured are embedded."""
         self._move("Embedding", done, total)
@@ -142,6 +146,8 @@ class Screen(Watcher):
         for column in ("part", "pictures", "classes", "of a class"):
             table.add_column(column, justify="left" if column == "part" else "right")
         parts = {"train": data.train, "validation": data.validation, "test": data.test}
+        if data.gallery is not None:
+            parts["gallery"] = data.gallery
         for name, part in parts.items():
             if part is None:
                 table.add_row(name, "-", "-", "-")
@@ -160,6 +166,8 @@ class Screen(Watcher):
                 f"[yellow]left out {len(data.bad):,}[/yellow] ({escape(count_kinds(data.bad))}), "
                 f"listed in {escape(str(listed))}"
             )
+        for note in data.notes:
+            self.line(f"[yellow]note[/yellow] {escape(note)}")
         if not data.validation:
             self.line("no validation part: the weights of the last step are kept")
 
@@ -244,9 +252,11 @@ class Screen(Watcher):
         if self._data and judged:
             new = set(judged.class_names).isdisjoint(self._data.train.class_names)
             kind = "none of which trained" if new else "which also trained"
+            gallery = self._data.gallery if self._data.test else None
+            whom = "all others" if gallery is None else f"the {len(gallery):,} of the gallery"
             self.line(
                 f"[bold]{result.part}[/bold]: {len(judged):,} pictures of {judged.n_classes:,} "
-                f"classes, {kind}; each picture searches all others"
+                f"classes, {kind}; each picture searches {whom}"
             )
             self.console.print(_before_and_after(result.before, result.after))
             self._warn_collapse(result.after)
