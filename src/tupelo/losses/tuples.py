@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from tupelo.comparison import DISTANCE_EPSILON
 from tupelo.errors import InputError
+from tupelo.sections import Bars, Section
 from tupelo.types import TupleLoss
 
 
@@ -108,6 +109,30 @@ class Margin(TupleLoss):
         far = F.relu(beta - to_negative + self.alpha)
         active = ((near > 0).sum() + (far > 0).sum()).clamp(min=1).to(near.dtype)
         return (near.sum(1) + far.sum(1)) * (len(anchor) / active)
+
+    def sections(self, model: nn.Module, images: Tensor, labels: Tensor) -> list[Section]:
+        """The learned boundaries, for the report; nothing where they are fixed."""
+        if not self.beta.requires_grad:
+            return []
+        learned = self.beta.detach().float().cpu().tolist()
+        parts = []
+        of = "all classes share one boundary"
+        if len(learned) > 1:
+            names = [f"class {number}" for number in range(len(learned))]
+            parts = [Bars(names, learned, "boundary, in distance of unit rows (0 to 2)")]
+            of = (
+                f"each of the {len(learned)} classes that trained learned its own, numbered in "
+                "the sorted order of their names"
+            )
+        low, high = min(learned), max(learned)
+        values = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+        text = (
+            f"The margin loss wants positives nearer than a boundary less {self.alpha:g} and "
+            f"negatives farther than the boundary plus {self.alpha:g}; {of}: {values}. A class "
+            "with a low boundary is drawn tightly together, one with a high boundary has pictures "
+            "that stay far apart."
+        )
+        return [Section("Boundaries of the margin loss", text, parts)]
 
     def _boundary(self, labels: Tensor | None, t: int) -> Tensor:
         if len(self.beta) == 1:

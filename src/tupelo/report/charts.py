@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from tupelo.report import scores
 from tupelo.report.figures import Drawn, curves
 from tupelo.training.logs import Row
 
-COUNTS = ("val/n_queries", "val/n_gallery", "val/n_unmatched", "val/collapsed")
+LEFT_OUT = (  # counts, and what equals Recall@1
+    "val/n_queries", "val/n_gallery", "val/n_unmatched", "val/collapsed", "val/precision@1",
+)  # fmt: skip
 SHOWN_FIRST = ("val/map@r", "val/r_precision", "val/recall@1", "val/nmi")
 SMALL_AT_MOST = 9
 
@@ -34,7 +37,7 @@ def training_charts(rows: Sequence[Row]) -> Charts:
     the objective after it, which tells them apart.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    validation = [name for name in columns if name.startswith("val/") and name not in COUNTS]
+    validation = [name for name in columns if name.startswith("val/") and name not in LEFT_OUT]
     plain = [
         name for name in columns if not name.startswith("val/") and name not in ("step", "epoch")
     ]
@@ -52,10 +55,18 @@ def training_charts(rows: Sequence[Row]) -> Charts:
             hidden=[name for name in validation if name not in SHOWN_FIRST],
             best_step=best,
             log=False,
+            names={f"val/{name}": shown for name, shown in scores.NAMES.items()},
         ),
     ]
     small = [
-        curves(rows, [name], title=_title(name), key=f"small-{number}", small=True)
+        curves(
+            rows,
+            [name],
+            title=_title(name),
+            key=f"small-{number}",
+            log=False if name == "lr" else None,
+            small=True,
+        )
         for number, name in enumerate(others)
     ]
     drawn = [chart for chart in small if chart is not None]

@@ -16,7 +16,7 @@ class Confusion(NamedTuple):
     Attributes:
         of: name of the class of the queries.
         taken_for: name of the class of their first neighbours.
-        count: how many queries.
+        errors: how many queries.
         queries: of the class `of` that have a relevant picture.
         similarity: mean cosine to those first neighbours.
         query: the picture of the most similar of these pairs.
@@ -25,7 +25,7 @@ class Confusion(NamedTuple):
 
     of: str
     taken_for: str
-    count: int
+    errors: int
     queries: int
     similarity: float
     query: int
@@ -34,7 +34,7 @@ class Confusion(NamedTuple):
     @property
     def share(self) -> float:
         """Of the queries of its class."""
-        return self.count / self.queries
+        return self.errors / self.queries
 
 
 class ClassScore(NamedTuple):
@@ -79,14 +79,14 @@ def worst_confusions(found: Searched, at_most: int = PAIRS) -> list[Confusion]:
             Confusion(
                 of=of,
                 taken_for=taken_for,
-                count=len(places),
+                errors=len(places),
                 queries=totals[of],
                 similarity=float(cosines.mean()),
                 query=int(found.rows[nearest]),
                 neighbour=int(first[nearest]),
             )
         )
-    pairs.sort(key=lambda pair: (-pair.count, -pair.share, pair.of, pair.taken_for))
+    pairs.sort(key=lambda pair: (-pair.errors, -pair.share, pair.of, pair.taken_for))
     return pairs[:at_most]
 
 

@@ -5,7 +5,7 @@ finds what it shows and hides by the name of its glyphs.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +18,6 @@ COLOURS = (
     "#0f8b8d", "#a8326e", "#5b6b7a", "#4a5fd0", "#7a5230",
 )  # fmt: skip
 DASHES = ("solid", "dashed", "dotted", "dotdash")
-MARKERS = ("circle", "triangle", "square", "diamond", "inverted_triangle", "star", "hex", "plus")
-SIGNS = ("●", "▲", "■", "◆", "▼", "★", "⬢", "✚")  # the markers in the legends
 ROWS = 1_500  # of a curve; more are thinned out
 MARKED_BELOW = 30  # rows of which each is marked with a dot
 BINS = 30
@@ -76,6 +74,7 @@ def curves(
     hidden: Sequence[str] = (),
     best_step: int | None = None,
     small: bool = False,
+    names: Mapping[str, str] | None = None,
 ) -> Drawn | None:
     """Columns of the log over the steps; None where there is not one number to draw.
 
@@ -89,8 +88,9 @@ def curves(
         hidden: columns whose line is shown on demand.
         best_step: is marked by an upright line.
         small: without tools and legend.
+        names: shown in place of those of the columns.
     """
-    from bokeh.models import ColumnDataSource, HoverTool, Span
+    from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter, Span
 
     series = {name: _series(rows, name) for name in columns}
     series = {name: (x, y) for name, (x, y) in series.items() if np.isfinite(y).any()}
@@ -98,18 +98,20 @@ def curves(
         return None
     logarithmic = _log_helps([y for _, y in series.values()]) if log is None else log
     logarithmic = logarithmic and all((y[np.isfinite(y)] > 0).all() for _, y in series.values())
-    figure = _figure(
+    figure = blank(
         height=190 if small else 340,
         x_axis_label="" if small else "step",
         y_axis_label=_plain(label),
         y_axis_type="log" if logarithmic else "linear",
         small=small,
     )
+    figure.xaxis.formatter = NumeralTickFormatter(format="0,0")
     legend = []
     for number, (name, (x, y)) in enumerate(series.items()):
         colour = COLOURS[number % len(COLOURS)]
         glyph = f"{key}-{number}"
-        source = ColumnDataSource({"x": x, "y": y, "name": [shortened(name)] * len(x)})
+        said = (names or {}).get(name, name)
+        source = ColumnDataSource({"x": x, "y": y, "name": [shortened(said)] * len(x)})
         shown = name not in hidden
         figure.line(
             "x", "y", source=source, name=glyph, visible=shown, color=colour, width=2,
@@ -117,7 +119,7 @@ def curves(
         )  # fmt: skip
         if len(x) < MARKED_BELOW:
             figure.scatter("x", "y", source=source, name=glyph, visible=shown, color=colour, size=5)
-        legend.append(Entry(name, glyph, colour, shown=shown))
+        legend.append(Entry(said, glyph, colour, shown=shown))
     if best_step is not None:
         figure.add_layout(
             Span(dimension="height", location=best_step, line_color=INK, line_dash="dashed")
@@ -129,11 +131,11 @@ def curves(
             mode="mouse",
         )
     )
-    said = [_said(name, y) for name, (_, y) in series.items() if name not in hidden]
-    return Drawn(figure, title, "; ".join(said), legend=() if len(legend) == 1 else legend)
+    spoken = [_said(name, y) for name, (_, y) in series.items() if name not in hidden]
+    return Drawn(figure, title, "; ".join(spoken), legend=() if len(legend) == 1 else legend)
 
 
-def histogram(values: Sequence[float], label: str) -> Drawn | None:
+def histogram(values: Sequence[float | int], label: str) -> Drawn | None:
     """How many of the values lie where."""
     from bokeh.models import HoverTool
 
@@ -141,8 +143,7 @@ def histogram(values: Sequence[float], label: str) -> Drawn | None:
     if not len(finite):
         return None
     counts, edges = np.histogram(finite, bins=min(BINS, max(5, round(math.sqrt(len(finite))))))
-    figure = _figure(height=240, x_axis_label=_plain(label), y_axis_label="how many", small=False)
-    figure.xaxis.formatter = _tick_formatter("0.[000]a")
+    figure = blank(height=240, x_axis_label=_plain(label), y_axis_label="how many", small=False)
     figure.quad(
         left=edges[:-1], right=edges[1:], top=counts, bottom=0, color=COLOURS[0], line_color="white"
     )
@@ -155,143 +156,30 @@ def histogram(values: Sequence[float], label: str) -> Drawn | None:
     return Drawn(figure, "", alt)
 
 
-def scatter(
-    xy: np.ndarray,
-    kinds: Sequence[str],
-    names: Sequence[str],
-    *,
-    key: str,
-    pictures: Sequence[str] = (),
-    ringed: np.ndarray | None = None,
-    place: str = "",
-    square: bool = False,
-    height: int = 440,
-) -> Drawn:
-    """Points coloured and marked by their kind.
-
-    Args:
-        xy: places, (n, 2).
-        kinds: one a point.
-        names: one a point; shown when pointed at.
-        key: makes the names of glyphs unique on the page.
-        pictures: a data URI a point, shown when pointed at; may be empty.
-        ringed: points with a dark ring, (n,).
-        place: what the axes are; "": they have no meaning and no numbers.
-        square: one unit is as long on both axes.
-        height: in pixels.
-    """
-    from bokeh.models import ColumnDataSource, HoverTool
-
-    figure = _figure(height=height, small=False, match_aspect=square)
-    legend = []
-    order = list(dict.fromkeys(kinds))
-    kind_of = np.array([order.index(kind) for kind in kinds]) if len(order) < 50 else _codes(kinds)
-    ring = np.zeros(len(xy), bool) if ringed is None else ringed
-    by_marker: dict[int, list[int]] = {}
-    for number in range(len(order)):
-        by_marker.setdefault(_style(number)[1], []).append(number)
-    few = len(order) <= len(COLOURS) * 2
-    renderers = []
-    groups = [[number] for number in range(len(order))] if few else list(by_marker.values())
-    for group in groups:
-        members = np.flatnonzero(np.isin(kind_of, group))
-        marker = MARKERS[_style(group[0])[1]]
-        colours = [COLOURS[_style(kind)[0]] for kind in kind_of[members]]
-        source = ColumnDataSource(
-            {
-                "x": xy[members, 0],
-                "y": xy[members, 1],
-                "kind": [shortened(kinds[row]) for row in members],
-                "name": [shortened(names[row]) if names else "" for row in members],
-                "picture": [pictures[row] if pictures else "" for row in members],
-                "colour": colours,
-                "alpha": np.full(len(members), 0.8),
-                "line": [
-                    INK if ring[row] else colour
-                    for row, colour in zip(members, colours, strict=True)
-                ],
-                "width": np.where(ring[members], 1.6, 0.4),
-            }
-        )
-        name = f"{key}-{group[0]}" if few else f"{key}-all"
-        renderers.append(
-            figure.scatter(
-                "x", "y", source=source, name=name, marker=marker,
-                size=8 if len(xy) < 400 else 7 if len(xy) < 1_200 else 6,
-                fill_color="colour", fill_alpha="alpha", line_alpha="alpha",
-                line_color="line", line_width="width",
-            )
-        )  # fmt: skip
-    if few and len(order) > 1:
-        legend = [
-            Entry(kind, f"{key}-{number}", COLOURS[_style(number)[0]], SIGNS[_style(number)[1]])
-            for number, kind in enumerate(order)
-        ]
-    if not place:
-        figure.axis.visible = False
-        figure.grid.visible = False
-    figure.add_tools(HoverTool(tooltips=_tooltip(bool(pictures), bool(names)), renderers=renderers))
-    counts = (
-        "; ".join(f"{shortened(kind)}: {kinds.count(kind):,}" for kind in order[:20]) if few else ""
-    )
-    alt = f"{len(xy):,} points of {len(order):,} kinds. {counts}"
-    return Drawn(figure, "", alt, legend=legend)
-
-
-def _codes(kinds: Sequence[str]) -> np.ndarray:
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(kind, len(numbers)) for kind in kinds])
-
-
-def _style(number: int) -> tuple[int, int]:
-    """Numbers of the colour and of the marker."""
-    return number % len(COLOURS), number // len(COLOURS) % len(MARKERS)
-
-
-def _tooltip(pictures: bool, names: bool) -> str:
-    shown = (
-        '<img src="@picture" alt="" style="display:block;max-width:112px;min-width:64px;'
-        'margin-bottom:4px">'
-        if pictures
-        else ""
-    )
-    named = (
-        '<div style="font-size:11px;color:#5b6570;max-width:180px;overflow-wrap:anywhere">@name'
-        "</div>"
-        if names
-        else ""
-    )
-    return (
-        f'<div style="font-family:system-ui,sans-serif;padding:2px">{shown}'
-        '<div style="font-weight:600;max-width:180px;overflow-wrap:anywhere">@kind</div>'
-        f"{named}</div>"
-    )
-
-
-def _figure(
+def blank(
     *,
     height: int,
     small: bool,
     x_axis_label: str = "",
     y_axis_label: str = "",
-    y_axis_type: str = "linear",
-    match_aspect: bool = False,
+    y_axis_type: Any = "linear",
 ) -> Any:
+    """An empty figure in the manner of the page."""
     from bokeh.models import BoxZoomTool, PanTool, ResetTool, WheelZoomTool
     from bokeh.plotting import figure
 
-    made = figure(
+    made: Any = figure(
         height=height,
         sizing_mode="stretch_width",
         y_axis_type=y_axis_type,
         x_axis_label=_text(x_axis_label),
         y_axis_label=_text(y_axis_label),
-        match_aspect=match_aspect,
         tools=[] if small else [PanTool(), BoxZoomTool(), WheelZoomTool(), ResetTool()],
         toolbar_location=None if small else "above",
         min_border_left=0,
-        min_border_right=8,
+        min_border_right=14,
     )
+    made.y_range.only_visible = True  # a hidden line takes no room
     made.toolbar.logo = None
     made.toolbar.active_scroll = None  # the page scrolls
     made.outline_line_color = None
@@ -306,17 +194,10 @@ def _figure(
         axis.major_label_text_font_size = "11px"
         axis.axis_label_text_font_size = "12px"
         axis.axis_label_text_font_style = "normal"
-    made.xaxis.formatter = _tick_formatter("0,0")
     if small:
         made.xaxis.ticker.desired_num_ticks = 4
         made.yaxis.ticker.desired_num_ticks = 4
     return made
-
-
-def _tick_formatter(pattern: str) -> Any:
-    from bokeh.models import NumeralTickFormatter
-
-    return NumeralTickFormatter(format=pattern)
 
 
 def _text(text: str) -> Any:

@@ -42,10 +42,21 @@ def typical(found: Searched, seed: int = 0, at_most: int = TYPICAL) -> list[Quer
 
 
 def failures(found: Searched, at_most: int = FAILURES) -> list[Query]:
-    """Queries whose first neighbour is wrong, those most similar to it first."""
+    """Queries whose first neighbour is wrong, those most similar to it first.
+
+    Two pictures that are each other's first neighbour are shown once.
+    """
     places = np.flatnonzero(found.wrong_first)
-    order = np.argsort(-found.similarity[places, 0], kind="stable")[:at_most]
-    return [_query(found, int(place)) for place in places[order]]
+    chosen: list[Query] = []
+    seen: set[tuple[int, int]] = set()
+    for place in places[np.argsort(-found.similarity[places, 0], kind="stable")]:
+        if len(chosen) == at_most:
+            break
+        pair = int(found.rows[place]), int(found.neighbours[place, 0])
+        if not (found.own and pair[::-1] in seen):
+            seen.add(pair)
+            chosen.append(_query(found, int(place)))
+    return chosen
 
 
 def _query(found: Searched, place: int) -> Query:

@@ -12,8 +12,10 @@ import numpy as np
 from tupelo.data import ImageSet
 from tupelo.errors import InputError, MissingExtra
 from tupelo.inference import Embeddings
-from tupelo.report import charts, confusions, embedding_map, figures, gallery, parts
+from tupelo.report import charts, confusions, embedding_map, figures, parts
+from tupelo.report import gallery as galleries
 from tupelo.report import searched as searching
+from tupelo.report.points import LOOKS, scatter
 from tupelo.report.reading import RunFiles, read
 from tupelo.report.searched import Searched
 from tupelo.report.summary import Summary, summarise
@@ -24,6 +26,7 @@ BYTES_AT_MOST = 9_500_000
 SHARES = (1.0, 0.4, 0.1, 0.0)  # of the budgets of pictures, tried until the page is small enough
 MAP_BYTES, GALLERY_BYTES, SECTION_BYTES = 3_500_000, 1_500_000, 2_000_000
 GALLERY_SIDE, MAP_SIDE = 112, 72  # pixels
+RINGED_AT_MOST = 0.3  # share of points; more rings hide the colours
 LEGEND = 20  # classes; more are found by a list
 Progress = Callable[[int, int], None]
 
@@ -39,6 +42,7 @@ class Map:
     classes: list[str]
     cycled: bool
     pictured: bool
+    ringed: bool
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,9 @@ class Found:
     """What the pictures show: scores by class, neighbours, confusions, the map."""
 
     searched: Searched
-    typical: list[gallery.Query]
-    failures: list[gallery.Query]
-    confusions: list[confusions.Confusion]
+    typical: list[galleries.Query]
+    failures: list[galleries.Query]
+    confused: list[confusions.Confusion]
     classes: list[confusions.ClassScore]
     projection: embedding_map.Projection | None
     sampled: np.ndarray  # places among the queries
@@ -102,6 +106,7 @@ def write(
         found = _look(searched, seed)
     tell(3, 4)
     summary = summarise(run, None if found is None else found.searched, part)
+    page = b""
     for share in SHARES:
         page = _render(run, summary, found, share, seed)
         if len(page) <= BYTES_AT_MOST:
@@ -128,8 +133,8 @@ def _look(searched: Searched, seed: int) -> Found:
     sampled = embedding_map.sample(labels, seed=seed)
     return Found(
         searched,
-        gallery.typical(searched, seed),
-        gallery.failures(searched),
+        galleries.typical(searched, seed),
+        galleries.failures(searched),
         confusions.worst_confusions(searched),
         confusions.class_scores(searched),
         embedding_map.project(searched.z[searched.rows[sampled]], seed),
@@ -176,9 +181,9 @@ def _pictured(found: Found, share: float) -> Mapping[str, Any]:
     """Thumbnails of all that is shown, and the map, which has its own."""
     searched = found.searched
     queries = [*found.typical, *found.failures]
-    own = [query.query.row for query in queries] + [pair.query for pair in found.confusions]
+    own = [query.query.row for query in queries] + [pair.query for pair in found.confused]
     others = [shown.row for query in queries for shown in query.neighbours]
-    others += [pair.neighbour for pair in found.confusions]
+    others += [pair.neighbour for pair in found.confused]
     budget = int(share * GALLERY_BYTES / 2)
     options = {"side": GALLERY_SIDE, "budget_bytes": budget}
     return {
@@ -199,26 +204,29 @@ def _map(found: Found, share: float) -> Map | None:
     small = thumbnails(searched.pictures, rows.tolist(), side=MAP_SIDE, budget_bytes=budget)
     first = embedding_map.first_label(searched.pictures.labels[rows])
     kinds = [searched.pictures.class_names[number] for number in first]
+    wrong = searched.wrong_first[found.sampled]
+    ringed = 0 < wrong.sum() <= RINGED_AT_MOST * len(wrong)
     order = np.argsort(first, kind="stable")  # colours in the order of the classes
-    chart = figures.scatter(
+    chart = scatter(
         found.projection.xy[order],
         [kinds[place] for place in order],
         [searched.pictures.paths[rows[place]] for place in order],
         key="map",
         pictures=[small.get(int(rows[place]), "") for place in order] if small else (),
-        ringed=searched.wrong_first[found.sampled][order],
+        ringed=wrong[order] if ringed else None,
+        axes=False,
         height=560,
     )
     classes = [searched.pictures.class_names[number] for number in np.unique(first)]
-    looks = len(figures.COLOURS) * len(figures.MARKERS)
     return Map(
         chart,
         found.projection.method,
         len(rows),
         len(searched.pictures),
         classes if len(classes) > LEGEND else [],
-        len(classes) > looks,
+        len(classes) > LOOKS,
         bool(small),
+        bool(ringed),
     )
 
 

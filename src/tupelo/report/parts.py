@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tupelo.report.figures import Drawn, curves, histogram, scatter
+from tupelo.report.figures import Drawn, curves, histogram
+from tupelo.report.points import scatter
 from tupelo.report.thumbnails import shrink
 from tupelo.sections import Bars, Curves, Part, Pictures, Points, Section, Table
 from tupelo.training.logs import Row
@@ -171,7 +172,6 @@ def _points(part: Points, key: str) -> list[Block]:
         [kinds[row] for row in kept],
         [names[row] for row in kept] if names else (),
         key=key,
-        place="given",
         height=380,
     )
     return [Block(chart=chart, note=note)]

@@ -45,7 +45,7 @@ class RunFiles:
         """The name of the folder."""
         return self.folder.resolve().name
 
-    def scores(self, when: str) -> dict[str, float]:
+    def scores(self, when: str) -> dict[str, float | int]:
         """What was measured "before" or "after" training; {} where nothing was."""
         return dict(self.results.get(when) or {})
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-Scores = Mapping[str, float]
+Scores = Mapping[str, float | int]
 
 NAMES = {
     "map@r": "MAP@R",

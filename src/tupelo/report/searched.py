@@ -1,6 +1,7 @@
 """Who found whom: the nearest neighbours of the pictures of a report, right or wrong."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ class Searched:
     right: np.ndarray
     matched: np.ndarray
     average_precision: np.ndarray
-    scores: dict[str, float]
+    scores: dict[str, float | int]
     names: list[str]
     searched_names: list[str]
 
@@ -119,7 +120,7 @@ def search(
         average_precision=(
             np.full(len(rows), np.nan) if report is None else report.average_precisions
         ),
-        scores={} if report is None else report.as_dict(),
+        scores={} if report is None else dict(report.as_dict()),
         names=label_names(pictures.labels, pictures.class_names),
         searched_names=label_names(searched.labels, searched.class_names),
     )
@@ -148,9 +149,10 @@ class _Truth:
         numbers: dict[str, int] = {}
         for name in (*pictures.class_names, *searched.class_names):
             numbers.setdefault(name, len(numbers))
-        self.queries, self.gallery = (self._coded(side, numbers) for side in (pictures, searched))
+        self.queries: Any = self._coded(pictures, numbers)
+        self.gallery: Any = self._coded(searched, numbers)
 
-    def _coded(self, side: ImageSet, numbers: dict[str, int]):
+    def _coded(self, side: ImageSet, numbers: dict[str, int]) -> Any:
         if not self.tagged:
             codes = np.array([numbers[name] for name in side.class_names], np.int64)
             return codes[side.labels]
@@ -168,7 +170,7 @@ class _Truth:
         shared = [of.multiply(self.gallery[column]).sum(axis=1) for column in neighbours.T]
         return np.column_stack([np.asarray(column).ravel() > 0 for column in shared])
 
-    def labels(self, rows: np.ndarray | None):
+    def labels(self, rows: np.ndarray | None) -> np.ndarray:
         """Labels of query `rows`, or of the whole gallery, as `retrieval` takes them."""
         found = self.gallery if rows is None else self.queries[rows]
         return found.toarray() > 0 if self.tagged else found

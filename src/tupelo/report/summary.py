@@ -78,9 +78,7 @@ def summarise(run: RunFiles, searched: Searched | None, part: str = "") -> Summa
     )
 
 
-def _warnings(
-    part: str, after: Mapping[str, float], data: Mapping[str, Any], run: RunFiles
-) -> list[str]:
+def _warnings(part: str, after: scores.Scores, data: Mapping[str, Any], run: RunFiles) -> list[str]:
     found = []
     if after.get("collapsed"):
         found.append(
@@ -107,15 +105,15 @@ def _warnings(
     return found
 
 
-def _sentence(run: RunFiles, data: Mapping[str, Any], part: str, after: Mapping[str, float]) -> str:
+def _sentence(run: RunFiles, data: Mapping[str, Any], part: str, after: scores.Scores) -> str:
     recipe = run.recipe
     if not recipe:
         return "A network trained from Python; the run holds no recipe that would tell more."
     start = "published weights" if recipe.get("pretrained") else recipe.get("weights")
-    chosen = [f"{name} {recipe[name]}" for name in ("positives", "negatives") if recipe.get(name)]
+    chosen = [f"{name}: {recipe[name]}" for name in ("positives", "negatives") if recipe.get(name)]
     sentence = (
         f"{recipe.get('backbone')} with {recipe.get('dim')} dimensions, from "
-        f"{start or 'random weights'}, trained with {recipe.get('loss')}"
+        f"{start or 'random weights'}, trained with the {recipe.get('loss')} loss"
         + (f" ({', '.join(chosen)})" if chosen else "")
     )
     if data.get("train"):
@@ -153,7 +151,7 @@ def _facts(run: RunFiles) -> list[tuple[str, str]]:
     return found
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | int) -> str:
     """A time in words.
 
     >>> duration(25.4), duration(75), duration(7384)
