@@ -1,4 +1,4 @@
-"""The main job: `tupelo train | evaluate | embed | demo`."""
+"""The main job: `tupelo train | evaluate | embed`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,10 +39,11 @@ def train(
 ) -> None:
     """Train an embedding, measured before and after on classes it never saw."""
     with told(debug, again=f"repeat the command to resume {out}") as screen:
-        _train(recipe_from(merged(recipe, source, options)), out, screen)
+        train_and_show(recipe_from(merged(recipe, source, options)), out, screen)
 
 
-def _train(recipe: RetrievalRecipe, out: Path, screen: "Screen") -> None:
+def train_and_show(recipe: RetrievalRecipe, out: Path, screen: "Screen") -> None:
+    """Train, write on the screen what came out, and draw the report."""
     from tupelo.cli.reporting import draw_after_training
     from tupelo.recipes import retrieval
 
@@ -129,21 +130,3 @@ def embed(
         embedded = inference.embed(opened.model, data.train, progress=screen.embedding)
         using.write_embeddings(out, embedded, data.train.class_names)
         screen.written(out, embedded, data.bad)
-
-
-@app.command(epilog="[bold]Example[/bold]\n\ntupelo demo --out runs/demo")
-def demo(
-    out: Annotated[Path, typer.Option(metavar="RUN", help="folder of the run")] = Path("runs/demo"),
-    debug: Debug = False,
-) -> None:
-    """Train on handwritten digits and measure on digits never seen; nothing is downloaded."""
-    with told(debug, again=f"repeat the command to resume {out}") as screen:
-        from tupelo.recipes import digits
-
-        folder = digits.write(out.with_name(f"{out.name}-digits"))
-        flags = " ".join(f"--{name} {value}" for name, value in digits.OPTIONS.items())
-        screen.line(
-            f"Five digits train, five others test. The same as\n\n"
-            f"    [bold]tupelo train {folder} {flags} --out {out}[/bold]\n"
-        )
-        _train(recipe_from({"source": str(folder), **digits.OPTIONS}), out, screen)
