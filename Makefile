@@ -1,5 +1,5 @@
 # Every target makes its own virtual environment when it is missing or out of date.
-#   make demo    train on handwritten digits, measure on digits never seen (about two minutes)
+#   make demo    digits that come with scikit-learn: train, measure, index, search, report
 #   make test    the default tests          make lint    style, types, layers
 #   make bench   speed against peers        make docs    the site, into site/
 
