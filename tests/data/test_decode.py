@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tupelo.data.decode import MAX_PIXELS, BadPicture, Frame, decode, quiet_pillow, read_header
+from tupelo.data.decode import (
+    MAX_PIXELS,
+    BadPicture,
+    Frame,
+    decode,
+    fit,
+    quiet_pillow,
+    read_header,
+)
 
 from .conftest import encode, noise, png
 
@@ -26,6 +34,15 @@ def test_crop_takes_the_middle_of_the_shorter_side():
     picture = np.zeros((8, 16, 3), np.uint8)
     picture[:, 4:12] = 255
     assert decode(encode(Image.fromarray(picture)), Frame(8, 8, 3)).min() == 255
+
+
+@pytest.mark.parametrize("side", [28, 224, 299])
+def test_crop_keeps_inside_whatever_the_rounding(side):
+    """28 * (29 / 28) is a little more than 29 in floating point."""
+    frame = Frame(side, side, 1)
+    for width in range(1, 600):
+        for size in ((width, 700), (700, width), (width, width)):
+            assert fit(Image.new("L", size, 7), frame).min() == 7, size
 
 
 def test_crop_without_scaling_is_exact():

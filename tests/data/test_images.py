@@ -143,6 +143,19 @@ def test_given_validation_folder_is_kept(tree):
     assert data.train.class_names == data.val.class_names == tuple("abcdef")
 
 
+def test_query_and_gallery_folders(tree):
+    root = tree(SIX, where="set/train").parent
+    tree(dict.fromkeys("xyz", 2), where="set/query", start=100)
+    tree(dict.fromkeys("wxyz", 3), where="set/gallery", start=200)
+    data = images(root)
+    assert data.test.class_names == ("x", "y", "z")
+    assert data.gallery.class_names == ("w", "x", "y", "z")
+    assert len(data.gallery) == 12
+    assert {path.split("/")[0] for path in data.gallery.paths} == {"gallery"}
+    assert set(data.gallery.items).isdisjoint(data.test.items)
+    assert data.train.n_classes + data.val.n_classes == 6
+
+
 # Bad files.
 
 

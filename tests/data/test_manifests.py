@@ -45,6 +45,19 @@ def test_own_column_names_tabs_and_absolute_paths(pictures):
     assert sum(map(len, all_of(data))) == 24
 
 
+def test_query_and_gallery_column(pictures, caplog):
+    body = []
+    for place, row in enumerate(rows()):
+        part = "train" if row[-1] in "012" else ("query", "gallery")[place % 2]
+        body.append(f"{row},{part},{'g' if place in (0, len(rows()) - 1) else ''}")
+    data = images(write(pictures, "path,label,split,group", body), validation=0)
+    assert data.test.class_names == data.gallery.class_names
+    assert set(data.test.class_names).isdisjoint(data.train.class_names)
+    assert set(data.test.paths).isdisjoint(data.gallery.paths)
+    (note,) = data.notes
+    assert note.startswith("the split of the source itself was kept, but 1 groups have pictures on")
+
+
 def test_split_column(pictures):
     words = ["train"] * 16 + ["test"] * 8
     body = [f"{row},{word}" for row, word in zip(rows(), words, strict=True)]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tupelo.data.listing import TEST, TRAIN, VALIDATION, Listing
+from tupelo.data.listing import GALLERY, TEST, TRAIN, VALIDATION, Listing
 from tupelo.data.pictures import ArrayPictures
 from tupelo.data.splits import assign
 from tupelo.errors import DataError, InputError
@@ -201,3 +201,63 @@ def test_large_bundles_of_classes_are_set_apart_whole():
     groups = TEN // 5  # classes 0..4 and 5..9
     sides = classes_of(TEN, split(listing(TEN, groups=groups), validation=0))
     assert sorted(map(len, sides)) == [0, 5, 5]
+
+
+# Six classes train; four are queries and gallery.
+SEARCHED = np.where(TEN < 6, TRAIN, np.where(np.arange(50) % 5 < 2, TEST, GALLERY))
+
+
+@pytest.mark.parametrize("how", [None, "given", "classes"])
+def test_a_gallery_is_kept(how):
+    parts = split(listing(TEN, given=SEARCHED), how, validation=0.34)
+    for part in (TEST, GALLERY):
+        assert np.array_equal(parts == part, part == SEARCHED)
+    train, validation, _ = classes_of(TEN, parts)
+    assert len(validation) == 2
+    assert train | validation == set(range(6))
+
+
+def test_other_splits_pool_the_gallery():
+    many, given = np.repeat(TEN, 2), np.repeat(SEARCHED, 2)
+    for how in ("items", {"test": ["c1", "c2"]}, "none"):
+        assert not (split(listing(many, given=given), how) == GALLERY).any()
+    shared = np.tile([0, 0, 0, 2, 3], 10)  # the classes of queries and gallery also train
+    parts = split(listing(TEN, given=shared), "classes")
+    assert set(parts.tolist()) == {TRAIN, VALIDATION, TEST}
+    assert (split(listing(TEN, given=shared), validation=0.3)[shared == 3] == GALLERY).all()
+
+
+def test_one_picture_a_class_is_enough_to_be_searched():
+    given = np.where(TEN < 6, TRAIN, np.where(np.arange(50) % 5 == 0, GALLERY, TEST))
+    assert (split(listing(TEN, given=given)) == GALLERY).sum() == 4
+
+
+def test_a_gallery_that_answers_no_query():
+    given = np.select([TEN < 6, TEN < 8], [TRAIN, TEST], GALLERY)
+    with pytest.raises(
+        DataError,
+        match="queries and gallery must share at least 2 classes, matched by name: 2 classes of "
+        "queries, 2 of the gallery, 0 of both",
+    ):
+        split(listing(TEN, given=given))
+
+
+def test_groups_on_both_sides_of_a_given_split(caplog):
+    given = np.where(TEN < 6, TRAIN, TEST)
+    groups = np.full(50, -1)
+    groups[[3, 4, 40, 41]] = 7
+    groups[[10, 45]] = 8
+    groups[[20, 21]] = 9
+    source = listing(TEN, groups=groups, given=given)
+    counts = r"2 groups have pictures on both sides \(3 in training, 3 in test\)"
+    with pytest.raises(DataError, match=rf'"classes" keeps the test side .*, but {counts}; use'):
+        split(source, "classes")
+    assert caplog.messages == []
+    assert np.array_equal(split(source, validation=0), given)
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("the given split is kept, but 2 groups have pictures on")
+
+
+def test_mapping_does_not_know_queries():
+    with pytest.raises(InputError, match="split names the part 'gallery'; parts are"):
+        split(listing(TEN), {"gallery": ["c1"]})

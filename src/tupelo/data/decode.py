@@ -155,12 +155,14 @@ def fit(
     else:
         if frame.resize == "crop":
             scale = min(across / frame.width, down / frame.height)
-            # Whole pixels where nothing is scaled, so that such a crop is exact.
-            cut_x, cut_y = across - frame.width * scale, down - frame.height * scale
+            # min: rounding may reach past the border. Whole pixels where nothing is scaled, so
+            # that such a crop is exact.
+            kept_x, kept_y = min(across, frame.width * scale), min(down, frame.height * scale)
+            cut_x, cut_y = across - kept_x, down - kept_y
             if scale == 1:
                 cut_x, cut_y = 2 * (cut_x // 2), 2 * (cut_y // 2)
             left, top = left + cut_x / 2, top + cut_y / 2
-            right, bottom = left + frame.width * scale, top + frame.height * scale
+            right, bottom = min(right, left + kept_x), min(bottom, top + kept_y)
         if (left, top, right, bottom) != (0, 0, *picture.size) or picture.size != size:
             picture = picture.resize(size, Image.Resampling.BICUBIC, (left, top, right, bottom))
     pixels = np.asarray(picture)

@@ -20,7 +20,7 @@ from tupelo.errors import DataError, InputError
 
 log = logging.getLogger(__name__)
 Split = str | Mapping[str, Iterable[str]] | None
-_WORDS = ("train", "validation", "test", "gallery")
+_WORDS = ("train", "validation", "test")
 
 
 def assign(
@@ -258,13 +258,12 @@ def _shares_classes(listing: Listing, parts: np.ndarray) -> bool:
 
 
 def _check(listing: Listing, parts: np.ndarray, split: Split) -> None:
-    if (parts == GALLERY).any():
+    searched = (parts == GALLERY).any()
+    if searched:
         _check_gallery(listing, parts)
     for part, word in enumerate(_WORDS):
         chosen = parts == part
-        if (parts == GALLERY).any() and part in (TEST, GALLERY):
-            continue
-        if part != TRAIN and not chosen.any():
+        if (part == TEST and searched) or (part != TRAIN and not chosen.any()):
             continue
         counts = class_counts(listing.labels[chosen], len(listing.class_names))
         if (counts >= 2).sum() < 2:

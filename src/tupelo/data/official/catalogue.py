@@ -239,7 +239,7 @@ inshop/                         or In-shop Clothes Retrieval Benchmark/
         protocol="one random picture of each vehicle of a test list is the gallery, the others "
         "are queries (seed); papers average ten draws. variant: small, medium or large list",
         measured="Recall@1, 5 on each of the three lists",
-        licence="research, on request",
+        licence="on request",
         terms="research only, not commercially; given out on request",
         where="https://www.pkuml.org/resources/pku-vehicleid.html",
         tree="""\
@@ -318,7 +318,7 @@ omniglot/
     ),
     DataSet(
         name="miniimagenet",
-        title="miniImageNet (split of Ravi and Larochelle)",
+        title="miniImageNet, split of Ravi and Larochelle",
         what="100 ImageNet classes of 600 pictures",
         counts={
             "train": Count(38_400, 64),

@@ -29,7 +29,7 @@ def fetch(
     sha256: str = "",
     progress: Progress | None = None,
     attempts: int = 5,
-    timeout_seconds: float = 60,
+    timeout_seconds: float = 60.0,
 ) -> Path:
     """Fetch a file; what has arrived is kept beside it as NAME.part and continued next time.
 

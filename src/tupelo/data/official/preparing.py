@@ -66,6 +66,7 @@ def prepare(
         return Prepared(report.folder, ("it is in order: nothing to do",), (), report)
     done: list[str] = []
     lacking: list[Archive] = []
+    before: list[tuple[Path, Archive]] = []
     for archive in known.archives:
         path = _find(archive, root, home)
         if path is None and download and archive.url:
@@ -90,25 +91,31 @@ def prepare(
             if archive.needed:
                 lacking.append(archive)
             continue
-        done += _place(path, archive, home, progress)
+        if is_archive(archive.name) and not unpack(path, home / archive.into, progress):
+            before.append((path, archive))
+        else:
+            done.append(_placed(path, archive, home))
     report = check_data_set(name, root, progress=progress, known=known)
+    if before and not report.ok:  # something was lost since
+        for path, archive in before:
+            unpack(path, home / archive.into, progress, again=True)
+            done.append(_placed(path, archive, home))
+        report = check_data_set(name, root, progress=progress, known=known)
     return Prepared(home, tuple(done), () if report.ok else tuple(lacking), report)
 
 
-def _place(path: Path, archive: Archive, home: Path, progress: Progress | None) -> list[str]:
+def _placed(path: Path, archive: Archive, home: Path) -> str:
+    """Put a plain file where it belongs, and say what was done with a file or an archive."""
     target = home / archive.into
     if is_archive(archive.name):
-        if unpack(path, target, progress):
-            return [f"unpacked {path} into {target}"]
-        return [f"{path} was unpacked before"]
+        return f"unpacked {path} into {target}"
     place = target / archive.name
-    if path == place:
-        return []
-    target.mkdir(parents=True, exist_ok=True)
-    partial = place.with_name(f".{place.name}.partial")
-    shutil.copyfile(path, partial)
-    partial.replace(place)
-    return [f"copied {path} to {place}"]
+    if path != place:
+        target.mkdir(parents=True, exist_ok=True)
+        partial = place.with_name(f".{place.name}.partial")
+        shutil.copyfile(path, partial)
+        partial.replace(place)
+    return f"{place} is in its place"
 
 
 def _find(archive: Archive, root: Path, home: Path) -> Path | None:

@@ -14,7 +14,8 @@ from tupelo.data.official.fetching import check_space
 from tupelo.data.pictures import Progress
 from tupelo.errors import DataError
 
-SUFFIXES = (".zip", ".tgz", ".tar.gz", ".tar")
+# No plain tar: one that is cut off between two members cannot be told from a whole one.
+SUFFIXES = (".zip", ".tgz", ".tar.gz")
 # Pictures hardly compress: a compressed tar does not say how large its content is.
 _TAR_GROWTH = 1.3
 
@@ -24,11 +25,19 @@ def is_archive(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def unpack(archive: Path, target: Path, progress: Progress | None = None) -> bool:
+def unpack(
+    archive: Path, target: Path, progress: Progress | None = None, *, again: bool = False
+) -> bool:
     """Unpack into `target`, beside what is there; files of the archive replace their namesakes.
 
     It is written into a hidden folder of `target`, which is renamed when it is complete, so that
     a repeat after a sudden end begins again or goes on. A hidden stamp tells that it was done.
+
+    Args:
+        archive: a .zip, .tgz or .tar.gz.
+        target: where its content goes.
+        progress: called with what is done, bytes done and bytes in all.
+        again: also when it was unpacked before.
 
     Returns:
         Whether anything was done; an archive that was unpacked before is left.
@@ -40,7 +49,7 @@ def unpack(archive: Path, target: Path, progress: Progress | None = None) -> boo
     status = archive.stat()
     state = f"{status.st_size} {status.st_mtime_ns}\n"
     stamp = target / f".{archive.name}.unpacked"
-    if stamp.exists() and stamp.read_text() == state:
+    if not again and stamp.exists() and stamp.read_text() == state:
         return False
     target.mkdir(parents=True, exist_ok=True)
     complete = target / f".{archive.name}.{status.st_size}.complete"
@@ -95,7 +104,7 @@ def _extract_zip(archive: Path, into: Path, progress: Progress | None) -> None:
 def _extract_tar(archive: Path, into: Path, progress: Progress | None) -> None:
     total = archive.stat().st_size
     check_space(into, int(total * _TAR_GROWTH), archive.name)
-    with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:*") as packed:
+    with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:gz") as packed:
         for member in packed:
             if not (member.isreg() or member.isdir()):
                 raise DataError(_strange(archive, member.name))

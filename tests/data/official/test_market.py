@@ -1,0 +1,34 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from tupelo.data import known
+from tupelo.data.official.market import cameras
+from tupelo.errors import DataError, InputError
+
+
+def test_junk_is_dropped_and_distractors_stay(made):
+    data = known("market1501", root=made("market1501").root, validation=0)
+    assert data.train.class_names == ("0002", "0007", "0010")
+    assert data.test.class_names == ("0001", "0003")
+    assert data.gallery.class_names == ("0000", "0001", "0003")
+    assert np.bincount(data.gallery.labels).tolist() == [1, 2, 2]
+    assert not any("-1_" in path or "Thumbs" in path for path in data.gallery.paths)
+    assert data.bad == ()
+    assert "1 junk boxes are left out, 1 distractors are in the gallery" in data.notes[0]
+
+
+def test_cameras_are_in_the_paths(made):
+    data = known("market1501", root=made("market1501").root, validation=0)
+    assert cameras(data.test.paths).tolist() == [1, 1]
+    assert cameras(data.gallery.paths).tolist() == [6, 2, 4, 2, 4]
+    with pytest.raises(InputError, match=r"named PPPP_cXsY_FFFFFF_DD.jpg, got a/b.png"):
+        cameras(["a/b.png"])
+
+
+def test_a_folder_is_missing(made):
+    tree = made("market1501")
+    shutil.rmtree(tree.folder / "query")
+    with pytest.raises(DataError, match=r"query is missing; unpack the archive of Market-1501"):
+        known("market1501", root=tree.root)
