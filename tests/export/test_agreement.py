@@ -16,9 +16,10 @@ def test_pictures_to_compare_by_are_always_the_same_twelve(frame):
         assert len({each.tobytes() for each in pixels}) == 12
 
 
-def test_rows_that_are_not_finite_never_agree():
+def test_what_agrees_and_rows_that_are_not_finite_never():
     assert Agreement(12, (1, 3, 8), 1e-5, 1.0, 1e-4).good
     assert not Agreement(12, (1, 3, 8), 2e-4, 1.0, 1e-4).good
+    assert not Agreement(12, (1, 3, 8), 9e-3, 0.998, 1e-2).good
     assert not Agreement(12, (1, 3, 8), float("nan"), float("nan"), 1e-4).good
 
 

@@ -77,7 +77,7 @@ def test_the_record_says_what_was_done(full, halved, colour):
     assert (full.agreement.n_pictures, full.agreement.batches) == (12, (1, 3, 8))
     assert full.agreement.largest_difference < full.agreement.tolerance == 1e-4
     assert full.agreement.lowest_cosine > 0.99999
-    assert halved.agreement.tolerance == 5e-3
+    assert halved.agreement.tolerance == 1e-2
     assert "(1e-04 is allowed), lowest cosine" in str(full.agreement)
     assert 0 < full.seconds < 60
     assert full.metadata["identity"] == colour.identity
@@ -268,7 +268,7 @@ def test_a_missing_package_is_named(colour, tmp_path, monkeypatch, missing):
 CASES = [
     ("convnet", Frame(64, 64, 3), {"size": 64}),
     ("resnet18", Frame(64, 48, 3), {"layer_norm": True, "dropout": 0.2}),
-    ("mobilenetv3_small_100", Frame(96, 96, 1), {}),
+    ("mobilenetv3_small_100", Frame(96, 96, 1), {"steps": 40}),  # its random weights tell nothing
     ("vit_tiny_patch16_224", Frame(64, 64, 3), {"size": 64}),
 ]
 

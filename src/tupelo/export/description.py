@@ -26,8 +26,8 @@ _RESIZED = {
     "crop": (
         "scale = min(w / W, h / H); cut the box of W * scale x H * scale pixels from the middle "
         "(left = (w - W * scale) / 2, top = (h - H * scale) / 2, not rounded; where scale is 1, "
-        "rounded down) and resample it to W x H with Pillow's BICUBIC, in one step: "
-        "picture.resize((W, H), BICUBIC, box)"
+        "rounded down; never beyond the picture) and resample it to W x H with Pillow's BICUBIC, "
+        "in one step: picture.resize((W, H), BICUBIC, box)"
     ),
     "squash": "resample all of it to W x H with Pillow's BICUBIC: picture.resize((W, H), BICUBIC)",
     "pad": (
