@@ -120,19 +120,21 @@ def vectors(path: Path) -> Queries:
     """
     try:
         loaded = np.load(path, allow_pickle=False)
-        stored = loaded if isinstance(loaded, np.ndarray) else dict(loaded)
+        if isinstance(loaded, np.ndarray):
+            held = {"z": loaded}
+        else:
+            with loaded:
+                held = dict(loaded)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"--vectors {path} cannot be read as .npy or .npz: {error}") from error
-    if isinstance(stored, np.ndarray):
-        stored = {"z": stored}
-    if "z" not in stored or stored["z"].ndim not in (1, 2):
+    if "z" not in held or held["z"].ndim not in (1, 2):
         raise InputError(
             f"--vectors {path} must hold a matrix (rows, width), in an .npz under the name z; got "
-            f"{', '.join(f'{name} {array.shape}' for name, array in stored.items()) or 'nothing'}"
+            f"{', '.join(f'{name} {array.shape}' for name, array in held.items()) or 'nothing'}"
         )
-    z = np.atleast_2d(stored["z"])
-    names = [str(each) for each in stored.get("paths", [])]
-    labels = [str(each) for each in stored.get("labels", [])]
+    z = np.atleast_2d(held["z"])
+    names = [str(each) for each in held.get("paths", [])]
+    labels = [str(each) for each in held.get("labels", [])]
     return Queries(
         names if len(names) == len(z) else [f"row {row}" for row in range(len(z))],
         labels if len(labels) == len(z) else [""] * len(z),
