@@ -211,7 +211,7 @@ def _show(screen: "Screen", report: "Report", out: Path | None) -> None:
     for style, kind, found in (("red", "wrong", wrong), ("yellow", "note", notes)):
         advice = ""
         for one in found[:SHOWN]:
-            path = "" if one.kind in ("count", "part", "form") else f"{one.path}: "
+            path = f"{one.path}: " if one.path and not one.message.startswith(one.path) else ""
             screen.line(f"[{style}]{kind}[/]  {escape(path + one.message)}")
             if one.advice and one.advice != advice:
                 advice = one.advice
