@@ -160,7 +160,7 @@ def _render(run: RunFiles, summary: Summary, found: Found | None, share: float, 
     script, divs = "", {}
     if drawn:
         script, divs = components({chart.figure.id: chart.figure for chart in drawn})
-        library = Resources(mode="inline", components=["bokeh"]).render_js()
+        library = Resources(mode="inline", components=["bokeh"], log_level="error").render_js()
         script = f"{library}\n{script}"
     text = _template().render(
         run=run,

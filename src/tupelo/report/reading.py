@@ -13,6 +13,11 @@ from tupelo.recipes.recipe import read_recipe
 from tupelo.sections import Section, from_json
 from tupelo.training.logs import Row, read_rows
 
+WITHOUT = {
+    "results.json": (
+        "nothing was measured before training, and time and environment are not known."
+    )
+}
 FILES = ("recipe.yaml", "results.json", "metrics.csv")  # a run of the command line has them all
 
 
@@ -45,6 +50,11 @@ class RunFiles:
         """The name of the folder."""
         return self.folder.resolve().name
 
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What the run ran on."""
+        return dict(self.results.get("environment") or {})
+
     def scores(self, when: str) -> dict[str, float | int]:
         """What was measured "before" or "after" training; {} where nothing was."""
         return dict(self.results.get(when) or {})
@@ -66,7 +76,7 @@ def read(folder: Path) -> RunFiles:
     results = _json(folder / "results.json", {}, missing)
     rows = _rows(folder / "metrics.csv", missing)
     try:
-        sections = from_json(_json(folder / "sections.json", [], []))
+        sections = from_json(_json(folder / "sections.json", [], missing))
     except (KeyError, TypeError):
         sections = []
         missing.append("sections.json cannot be read.")
@@ -89,10 +99,8 @@ def _recipe(path: Path, missing: list[str]) -> tuple[dict[str, Any], str]:
 
 def _json(path: Path, nothing: Any, missing: list[str]) -> Any:
     if not path.is_file():
-        missing.append(
-            f"There is no {path.name}: nothing was measured before training, and the environment "
-            "is not known."
-        )
+        if path.name in WITHOUT:
+            missing.append(f"There is no {path.name}: {WITHOUT[path.name]}")
         return nothing
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

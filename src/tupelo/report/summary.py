@@ -145,7 +145,7 @@ def _facts(run: RunFiles) -> list[tuple[str, str]]:
         found.append(("steps", f"{int(run.rows[-1].get('step', 0)):,}"))
     if "seed" in run.recipe:
         found.append(("seed", str(run.recipe["seed"])))
-    begun = (run.results.get("environment") or {}).get("begun")
+    begun = run.environment.get("begun")
     if begun:
         found.append(("begun", _date(str(begun))))
     return found
