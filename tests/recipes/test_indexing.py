@@ -31,12 +31,12 @@ def test_paths_lead_from_here_to_the_files(opened, tmp_path, monkeypatch):
     names = ("shop/red/a.png", "shop/red/b.png", "shop/blue/a.png", "loose/c.png")
     for number, name in enumerate(names):
         write(tmp_path / name, number)
-    with (tmp_path / "shop/list.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["path", "label"], ["red/a.png", "x"], ["blue/a.png", "y"]])
     items, bad = indexing.items_from(opened, "./shop/../shop")
     assert sorted(items.paths) == ["shop/blue/a.png", "shop/red/a.png", "shop/red/b.png"]
     assert dict(zip(items.paths, items.labels, strict=True))["shop/red/b.png"] == "red"
     assert [each.path for each in bad] == []
+    with (tmp_path / "shop/list.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["path", "label"], ["red/a.png", "x"], ["blue/a.png", "y"]])
     listed, _ = indexing.items_from(opened, "shop/list.csv")
     assert list(listed.paths) == ["shop/red/a.png", "shop/blue/a.png"]
     loose, _ = indexing.items_from(opened, "loose")

@@ -150,12 +150,12 @@ def _seconds(search: Search, work: Callable[[Search, slice], None]) -> float:
         return pool.submit(timed).result()
 
 
-def over_blocks(n: int, work: Callable[[slice], None]) -> None:
-    """Run `work` on blocks of query rows, on as many threads as PyTorch uses.
+def over_blocks(n: int, work: Callable[[slice], None], rows: int = QUERY_ROWS) -> None:
+    """Run `work` on blocks of so many query rows, on as many threads as PyTorch uses.
 
     Each thread multiplies and counts its own blocks: there is nothing to wait for in between.
     """
-    blocks = [slice(first, min(first + QUERY_ROWS, n)) for first in range(0, n, QUERY_ROWS)]
+    blocks = [slice(first, min(first + rows, n)) for first in range(0, n, rows)]
     if len(blocks) == 1:
         work(blocks[0])
         return

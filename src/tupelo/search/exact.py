@@ -1,6 +1,7 @@
 """Exact neighbours among rows that stay the same for many searches."""
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float32
 
 from tupelo.evaluation import Neighbours
@@ -59,7 +60,9 @@ class Gallery:
             filled = np.zeros(len(item[block]), np.int64)
             search.keep_nearest(block, found.similarity[block], found.indices[block], filled)
 
-        tiles.over_blocks(len(queries), work)
+        # a thread for each share: one product on several threads would wait for them every tile
+        share = -(-len(queries) // torch.get_num_threads())
+        tiles.over_blocks(len(queries), work, min(tiles.QUERY_ROWS, share))
         return found
 
 
