@@ -22,11 +22,18 @@ FACTS = {
     "omniglot": (32_460, 1_623, 1, 1, (105, 105)),
     "cars196": (8_144, 196, 11, 3, (64, 64)),
     "cub200_half": (5_902, 100, 0, 3, (72, 72)),
+    "cub200": (5_902, 100, 0, 3, (72, 72)),
     "tiny_imagenet_fewshot": (6_400, 200, 0, 3, (64, 64)),
     "lfw": (13_233, 5_749, 0, 3, (64, 64)),
     "orl_faces": (400, 40, 0, 1, (112, 92)),
 }
-TEST_CLASSES = {"omniglot": 659, "cars196": 98, "cub200_half": 42, "tiny_imagenet_fewshot": 50}
+TEST_CLASSES = {
+    "omniglot": 659,
+    "cars196": 98,
+    "cub200_half": 42,
+    "cub200": 42,
+    "tiny_imagenet_fewshot": 50,
+}
 
 
 @needs_data
@@ -46,6 +53,8 @@ def test_counts_are_those_of_the_readme(name):
     assert data.train.size == size
     if name in TEST_CLASSES:
         assert data.test.n_classes == TEST_CLASSES[name]
+    half = any("not comparable with papers" in note for note in data.notes)
+    assert half == (name in {"cub200", "cub200_half", "cars196"})
     if name not in {"mnist", "fashion_mnist"}:
         assert sum(part.n_classes for part in parts) == n_classes
 

@@ -106,6 +106,20 @@ def test_a_tree_that_is_not_recognised(made, name, mark):
     assert "expected its folder there as cub200/, CUB_200_2011/" in report.findings[0].message
 
 
+def test_damaged_lists_and_loops_of_links(made):
+    tree = made("vehicleid")
+    path = tree.folder / "train_test_split" / "train_list.txt"
+    path.write_text(path.read_text().replace(" 3\n", " three\n"))
+    (tree.folder / "image" / "loop").symlink_to(tree.folder)
+    (finding,) = [one for one in checked(tree).findings if one.wrong]
+    assert finding.kind == "list"
+    assert "a list of the data set is damaged or of another version" in finding.message
+    tree = made("cub200")
+    (tree.folder / "images" / "loop").symlink_to(tree.folder)
+    (tree.folder / "images" / "lost.jpg").symlink_to(tree.folder / "nowhere")
+    assert checked(tree).ok
+
+
 def test_nothing_there_but_an_archive(tmp_path):
     (tmp_path / "CUB_200_2011.tgz").write_bytes(b"x")
     report = check_data_set("cub200", tmp_path)

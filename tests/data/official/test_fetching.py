@@ -34,6 +34,7 @@ class Server(ThreadingHTTPServer):
         self.ranges = True
         self.cuts: list[int] = []  # bytes after which the next answers break off
         self.delay = 0.0
+        self.busy = 0  # how many answers say that it is
         self.asked: list[str | None] = []
 
     def handle_error(self, request, client_address):
@@ -52,6 +53,10 @@ class Handler(BaseHTTPRequestHandler):
         server.asked.append(wanted)
         if self.path != "/file.bin":
             self.send_error(404)
+            return
+        if server.busy:
+            server.busy -= 1
+            self.send_error(503)
             return
         start = 0
         fresh = self.headers.get("If-Range", server.etag) == server.etag
@@ -174,6 +179,14 @@ def test_what_cannot_be_fetched(server, tmp_path):
     with pytest.raises(DataError, match="the connection closed at 0 of 1,500,000 bytes; 0 bytes"):
         fetch(server.url, tmp_path / "f", attempts=3)
     assert server.cuts == []
+
+
+def test_a_busy_server_is_asked_again(server, tmp_path):
+    server.busy = 2
+    assert fetch(server.url, tmp_path / "f", md5=MD5).read_bytes() == CONTENT
+    server.busy = 9
+    with pytest.raises(DataError, match="cannot be fetched: Service Unavailable; 0 bytes are kept"):
+        fetch(server.url, tmp_path / "f", attempts=2)
 
 
 def test_a_full_disk_is_seen_first(server, tmp_path, monkeypatch):

@@ -56,6 +56,7 @@ def test_unknown_status(made):
         images(tree.folder)
 
 
+@pytest.mark.slow
 def test_perfect_embedding_finds_every_item(made):
     data = known("inshop", root=made("inshop").root)
     z = dict(zip(data.gallery.class_names, np.eye(3), strict=True))

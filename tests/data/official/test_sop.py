@@ -19,6 +19,14 @@ def test_a_list_is_missing(made):
         images(tree.folder)
 
 
+def test_a_damaged_list(made):
+    tree = made("sop")
+    path = tree.folder / "Ebay_test.txt"
+    path.write_text(path.read_text().replace(" 12 ", " twelve "))
+    with pytest.raises(DataError, match=r"a list of the data set is damaged .*twelve.*unpack its"):
+        images(tree.folder)
+
+
 def test_it_has_no_boxes(made):
     with pytest.raises(InputError, match="boxes=True needs published bounding boxes, which sop"):
         known("sop", root=made("sop").root, boxes=True)

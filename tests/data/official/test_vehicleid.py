@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tupelo.data import images, known
+from tupelo.data.official.vehicleid import rows
 from tupelo.errors import DataError, InputError
 
 
@@ -28,10 +29,8 @@ def test_the_draw_is_seeded(made):
 
 
 def test_every_picture_is_drawn_at_some_seed(made):
-    root = made("vehicleid").root
-    drawn = {
-        path for s in range(40) for path in known("vehicleid", root=root, seed=s).gallery.paths
-    }
+    folder = made("vehicleid").folder
+    drawn = {row.path for s in range(60) for row in rows(folder, seed=s) if row.part == "gallery"}
     assert len(drawn) == 12
 
 

@@ -15,7 +15,7 @@ from tupelo.data.official import (
     sop,
     vehicleid,
 )
-from tupelo.data.official.layout import Asked, Layout, check_asked
+from tupelo.data.official.layout import Asked, Layout, check_asked, lists_explained
 
 LAYOUTS: tuple[Layout, ...] = (
     cub.LAYOUT,
@@ -49,5 +49,6 @@ def recognise(source: Path, asked: Asked) -> Listing | None:
         root = layout.find(folder)
         if root is not None:
             check_asked(layout, asked)
-            return layout.read(root, asked)
+            with lists_explained(root):
+                return layout.read(root, asked)
     return None

@@ -11,11 +11,19 @@ import numpy as np
 
 from tupelo.data import compact
 from tupelo.data.decode import Frame
-from tupelo.data.listing import Listing, visible
+from tupelo.data.listing import Listing, visible, walk
 from tupelo.data.official import BY_NAME, mnist
 from tupelo.data.official.catalogue import Archive, Count, DataSet, entry
 from tupelo.data.official.fetching import digest_of, mismatch
-from tupelo.data.official.layout import Asked, Audit, Finding, Layout, Row, counts_of
+from tupelo.data.official.layout import (
+    Asked,
+    Audit,
+    Finding,
+    Layout,
+    Row,
+    counts_of,
+    lists_explained,
+)
 from tupelo.data.official.places import describe_expected, locate, root_folder
 from tupelo.data.pictures import (
     FilePictures,
@@ -125,7 +133,8 @@ def _official(
         if not (root / name).is_file()
     ]
     try:
-        audit = layout.audit(root)
+        with lists_explained(root):
+            audit = layout.audit(root)
     except DataError as error:
         if not findings:
             findings.append(Finding("list", "", str(error), again))
@@ -321,11 +330,9 @@ def _sizes(root: Path, folders: set[str]) -> dict[str, int]:
     """Bytes of each file below some folders of `root`, by relative name."""
     sizes: dict[str, int] = {}
     for top in sorted(folders):
-        for folder, _, names in os.walk(root / top, followlinks=True):
-            place = Path(folder).relative_to(root).as_posix()
-            for name in names:
-                try:
-                    sizes[f"{place}/{name}"] = (Path(folder) / name).stat().st_size
-                except OSError:  # a dangling link is as good as missing
-                    continue
+        for name in walk(root / top):
+            try:
+                sizes[f"{top}/{name}"] = (root / top / name).stat().st_size
+            except OSError:  # a dangling link is as good as missing
+                continue
     return sizes

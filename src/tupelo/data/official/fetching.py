@@ -17,6 +17,7 @@ from tupelo.errors import DataError, InputError
 
 log = logging.getLogger(__name__)
 _CHUNK = 2**18
+_SERVER_ERROR = 500  # and above: may pass
 _STOPPED = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
 
 
@@ -56,12 +57,12 @@ def fetch(
         try:
             _receive(url, partial, size, progress, timeout_seconds)
             break
-        except urllib.error.HTTPError as error:
-            raise DataError(
-                f"{url} answers {error.code} {error.reason}: the file has moved or is away; get "
-                f"{target.name} from the data set's page and put it in {target.parent}"
-            ) from error
         except _STOPPED as error:
+            if isinstance(error, urllib.error.HTTPError) and error.code < _SERVER_ERROR:
+                raise DataError(
+                    f"{url} answers {error.code} {error.reason}: the file has moved or is away; "
+                    f"get {target.name} from the data set's page and put it in {target.parent}"
+                ) from error
             failures = 0 if _length(partial) > before else failures + 1
             if failures >= attempts:
                 raise DataError(

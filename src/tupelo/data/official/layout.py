@@ -1,6 +1,7 @@
 """What every official layout is read into: rows of files with class and part."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -108,6 +109,22 @@ def check_asked(layout: Layout, asked: Asked) -> None:
         raise InputError(f"variant={asked.variant!r} is not known: {name} {has}")
     if asked.boxes and not layout.boxes:
         raise InputError(f"boxes=True needs published bounding boxes, which {name} has not")
+
+
+@contextmanager
+def lists_explained(root: Path) -> Iterator[None]:
+    """Whatever damaged lists lead to becomes a `DataError` that says so."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (ValueError, KeyError, IndexError) as error:
+        raise DataError(
+            f"{root}: a list of the data set is damaged or of another version: {error!r}; unpack "
+            "its archive again"
+        ) from error
+    except OSError as error:
+        raise DataError(f"{root} cannot be read: {error}") from error
 
 
 def first_place(folder: Path, below: Sequence[str], *marks: str) -> Path | None:
