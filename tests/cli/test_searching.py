@@ -1,6 +1,8 @@
 """`tupelo index` and `tupelo search` as a user types them."""
 
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -229,3 +231,29 @@ def test_mistakes_are_told(indexed, arguments, message):
     np.savez("other.npz", rows=np.ones((2, 8)))
     assert message in refused(*arguments)
     assert "30 items" in ran("index", "run")
+
+
+def test_the_how_to_runs_as_written(here, capsys):
+    shutil.move("run", "runs/photos")
+    shutil.copytree("photos/class0", "photos/cat")
+    for file in Path("photos/cat").iterdir():
+        with Image.open(file) as picture:
+            picture.rotate(90).save(file.with_suffix(".jpg"))
+        file.unlink()
+    shutil.copy("query.png", "query.jpg")
+    text = (Path(__file__).parents[2] / "docs/howto/search.md").read_text(encoding="utf-8")
+    for example in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(example, "docs/howto/search.md", "exec"), {})
+    assert "class3/2.png" in capsys.readouterr().out
+
+
+def test_the_examples_of_help_run_in_order(here):
+    shutil.move("run", "runs/photos")
+    shutil.copy("query.png", "query.jpg")
+    for command in ("index", "search"):
+        info = next(each for each in app.registered_commands if each.callback.__name__ == command)
+        lines = [line for line in info.epilog.split("\n\n") if line.startswith("tupelo ")]
+        assert len(lines) == 5
+        for line in lines:
+            result = tupelo(*shlex.split(line)[1:])
+            assert result.exit_code == 0, (line, result.output)
