@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 @app.command(
     epilog="[bold]Examples[/bold]\n\n"
     "tupelo train photos/ --out runs/photos\n\n"
-    "tupelo train photos.csv --column path=file --size 128 --out runs/photos\n\n"
-    "tupelo train photos/ --backbone resnet50 --pretrained --loss arcface --out runs/faces\n\n"
+    "tupelo train photos.csv --column path=file --size 32 --out runs/table\n\n"
+    "tupelo train photos/ --backbone resnet18 --loss arcface --out runs/arcface\n\n"
     "tupelo train other/ --recipe runs/photos/recipe.yaml --epochs 40 --out runs/other\n\n"
     "Repeat a command to resume it. What is not given is chosen from the pictures \\[so], said "
-    "on the screen and written into RUN/recipe.yaml."
+    "on the screen and written into RUN/recipe.yaml. --pretrained starts from published weights "
+    "and does far better on photographs; it downloads them unless they are here."
 )
 @with_recipe_options
 def train(
