@@ -4,16 +4,21 @@ import builtins
 import json
 import math
 import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from tupelo import report, sections
+from tupelo import models, report, sections
 from tupelo.data import ImageSet
 from tupelo.errors import InputError, MissingExtra
+from tupelo.objectives import OnClasses
 from tupelo.report import page as pages
 from tupelo.report.searched import search
 
+ROOT = Path(__file__).parents[2]
 HOSTILE = [
     '</script><script>alert("a")</script>',
     "<img src=x onerror=alert(1)> & \"quotes\" 'and'",
@@ -292,6 +297,22 @@ def test_the_page_of_a_run_is_the_same_each_time(run, pictures, vague, tmp_path)
     ]
     plain = [re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|p\d{4,}", "", page) for page in pages_]
     assert len(plain[0]) == len(plain[1])
+
+
+def test_the_example_of_the_docs_adds_a_section(run, opened):
+    text = (ROOT / "docs/howto/report.md").read_text(encoding="utf-8")
+    example = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[-1]
+    names: dict[str, Any] = {}
+    exec(example, names)
+    objective = OnClasses(names["Centres"](4, 16))
+    model = models.embedder("convnet", dim=16, channels=1, size=16)
+    images, labels = torch.zeros(4, 1, 16, 16), torch.arange(4)
+    assert objective(model(images), labels).total.isfinite()
+    found = sections.ask([model, objective], model, images, labels)
+    (run / "sections.json").write_text(json.dumps(sections.to_json(found)))
+    page = opened(report.write(run))
+    assert "Centres How long each centre has become" in page.text
+    assert "class 3" in page.text
 
 
 def test_before_and_after_may_lack_scores(run, opened):

@@ -35,7 +35,7 @@ def scatter(
         axes: with numbers; False where places have no meaning but who is near whom.
         height: in pixels.
     """
-    from bokeh.models import ColumnDataSource, HoverTool
+    from bokeh.models import ColumnDataSource, HoverTool, TapTool
 
     figure = blank(height=height, small=False)
     order = list(dict.fromkeys(kinds))
@@ -71,6 +71,7 @@ def scatter(
                 line_color="line", line_width="width",
             )
         )  # fmt: skip
+        renderers[-1].nonselection_glyph = None  # a pressed point does not pale the others
     legend = []
     if few and len(order) > 1:
         legend = [
@@ -80,6 +81,8 @@ def scatter(
     if not axes:
         figure.axis.visible = False
         figure.grid.visible = False
+    if pictures:
+        figure.add_tools(TapTool(renderers=renderers))
     figure.add_tools(
         HoverTool(
             tooltips=_tooltip(bool(pictures), bool(names)), renderers=renderers, limit=STACKED

@@ -33,12 +33,26 @@ document.addEventListener("change", (event) => {
   }
 });
 
-// On a touch screen a finger on a figure scrolls the page; its tools are chosen on purpose.
-if (matchMedia("(pointer: coarse)").matches) {
-  const quiet = setInterval(() => {
-    if (!globalThis.Bokeh?.documents.length) return;
-    clearInterval(quiet);
+// What needs the figures waits for them.
+const waiting = setInterval(() => {
+  if (!globalThis.Bokeh?.documents.length) return;
+  clearInterval(waiting);
+  // A finger on a figure scrolls the page; the tools of a figure are chosen on purpose.
+  if (matchMedia("(pointer: coarse)").matches)
     for (const plot of Bokeh.documents.flatMap((doc) => doc.roots()))
       for (const tool of plot.toolbar?.tools ?? []) if (tool.type === "PanTool") tool.active = false;
-  }, 100);
-}
+  // A press on a point of the map shows its picture below, where there is no pointer to hover.
+  const picked = document.getElementById("picked");
+  if (!picked) return;
+  for (const glyph of glyphs((name) => name.startsWith("map-"))) {
+    const { data, selected } = glyph.data_source;
+    selected.change.connect(() => {
+      const [row] = selected.indices;
+      if (row === undefined) return;
+      picked.querySelector("img").src = data.picture[row];
+      picked.querySelector("b").textContent = data.kind[row];
+      picked.querySelector("span").textContent = data.name[row];
+      picked.hidden = false;
+    });
+  }
+}, 100);
