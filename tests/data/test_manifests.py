@@ -55,7 +55,7 @@ def test_query_and_gallery_column(pictures, caplog):
     assert set(data.test.class_names).isdisjoint(data.train.class_names)
     assert set(data.test.paths).isdisjoint(data.gallery.paths)
     (note,) = data.notes
-    assert note.startswith("the split of the source itself was kept, but 1 groups have pictures on")
+    assert note.startswith("the split is kept as given, but 1 groups have pictures on")
 
 
 def test_split_column(pictures):

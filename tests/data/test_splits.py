@@ -257,7 +257,10 @@ def test_groups_on_both_sides_of_a_given_split(caplog):
     assert caplog.messages == []
     assert np.array_equal(split(source, validation=0), given)
     assert len(caplog.messages) == 1
-    assert caplog.messages[0].startswith("the given split is kept, but 2 groups have pictures on")
+    assert caplog.messages[0].startswith("the split is kept as given, but 2 groups have pictures")
+    caplog.clear()
+    split(source, {"test": ["c2", "c3"]}, validation=0)
+    assert "1 groups have pictures on both sides (1 in training, 1 in test)" in caplog.text
 
 
 def test_mapping_does_not_know_queries():

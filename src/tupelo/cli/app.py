@@ -28,7 +28,7 @@ Source = Annotated[
     str,
     typer.Argument(
         help="a folder with a sub-folder per class, a CSV or Parquet manifest, a zip of either, "
-        "or a known data set",
+        "or a known data set (known:cub200)",
         show_default=False,
     ),
 ]

@@ -129,7 +129,7 @@ class Screen(Watcher):
 
     def working(self, stage: str, done: int, total: int) -> None:
         """Files are fetched, compared, unpacked or looked at."""
-        self._move(stage.capitalize(), done, total)
+        self._move(stage[:1].upper() + stage[1:], done, total)
 
     def embedding(self, done: int, total: int) -> None:
         """Pictures to be measured are embedded."""

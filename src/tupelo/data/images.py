@@ -185,12 +185,10 @@ def open_listing(
         DataError: as `images`.
         InputError: as `images`.
     """
-    for note in listing.notes:
-        log.warning("%s: %s", source, note)
     probes = probe_all(listing.pictures, progress)
     bad = list(listing.bad)
     n_listed = len(listing.names) + len(bad)
-    keep = _usable(listing, probes, bad)
+    keep, n_copies = _usable(listing, probes, bad)
     if not len(keep):
         raise DataError(_too_many(source, bad, n_listed, allow_bad, bad_items))
     frame = _frame([probes[row] for row in keep], size, channels, resize)
@@ -232,9 +230,15 @@ def open_listing(
     if train is None:
         raise DataError(f"{source}: no picture is left to train on; lower validation or test")
     notes = list(listing.notes)
+    if n_copies:
+        notes.append(
+            f"{n_copies} exact copies of other pictures are kept: the published lists name them"
+        )
+    for note in notes:
+        log.warning("%s: %s", source, note)
     crossing = divided_groups(kept, parts)
-    if crossing:
-        notes.append(f"the split of the source itself was kept, but {crossing}")
+    if crossing:  # assign has logged it
+        notes.append(f"the split is kept as given, but {crossing}")
     return ImageData(train, chosen, judged, tuple(bad), gallery, tuple(notes))
 
 
@@ -304,10 +308,15 @@ def list_source(
     return list_tree(files, names, str(source))
 
 
-def _usable(listing: Listing, probes: list[Probe | str], bad: list[BadItem]) -> np.ndarray:
-    """Rows that were read and are no copies of earlier ones; the others are added to `bad`."""
+def _usable(
+    listing: Listing, probes: list[Probe | str], bad: list[BadItem]
+) -> tuple[np.ndarray, int]:
+    """Rows that were read and are no copies of earlier ones; the others are added to `bad`.
+
+    Where copies belong to the source they are kept, and only counted.
+    """
     first: dict[bytes, int] = {}
-    keep = []
+    keep, n_copies = [], 0
     for row, probe in enumerate(probes):
         name = listing.names[row]
         if isinstance(probe, str):
@@ -316,6 +325,7 @@ def _usable(listing: Listing, probes: list[Probe | str], bad: list[BadItem]) -> 
         earlier = first.setdefault(probe.digest, row)
         if earlier == row or listing.copies:
             keep.append(row)
+            n_copies += earlier != row
             continue
         same = np.array_equal(listing.labels[earlier], listing.labels[row])
         if same:
@@ -326,7 +336,7 @@ def _usable(listing: Listing, probes: list[Probe | str], bad: list[BadItem]) -> 
                 f"is kept as {_label(listing, earlier)}; here {_label(listing, row)}"
             )
         bad.append(BadItem(name, reason))
-    return np.array(keep, dtype=np.int64)
+    return np.array(keep, dtype=np.int64), n_copies
 
 
 def _label(listing: Listing, row: int) -> str:

@@ -38,7 +38,7 @@ def assign(
             kept. "items" splits each class. "given" is the source's own, validation taken out of
             its training side when it has none. "none": all train, whatever the classes. A mapping
             from part to class names. None: "given" where the source has one, else "classes".
-            A given split may divide a group, which is logged.
+            A given split and a mapping may divide a group, which is logged.
         validation: share of classes (or of each class's items), out of what trains.
         test: the same; not used where the test side is given.
         seed: of the draw.
@@ -74,6 +74,9 @@ def assign(
             f'"validation", "test" to class names, got {split!r}'
         )
     _check(listing, parts, split)
+    crossing = divided_groups(listing, parts)
+    if crossing:
+        log.warning("the split is kept as given, but %s", crossing)
     return parts
 
 
@@ -102,9 +105,6 @@ def _as_given(listing: Listing, validation: float | int, rng: np.random.Generato
             'column; this one does not, use split="classes" or split="items"'
         )
     parts = listing.given.copy()
-    crossing = divided_groups(listing, parts)
-    if crossing:
-        log.warning("the given split is kept, but %s", crossing)
     if (parts == VALIDATION).any():
         return parts
     if _shares_classes(listing, parts):

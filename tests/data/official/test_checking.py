@@ -242,6 +242,12 @@ def test_report_as_csv(made, tmp_path):
     assert {row["wrong"] for row in rows} == {"yes"}
 
 
+def test_a_report_that_cannot_be_written(made, tmp_path):
+    report = checked(made("sop"))
+    with pytest.raises(DataError, match=r"found.csv cannot be written: No such file or directory"):
+        report.write(tmp_path / "nowhere" / "found.csv")
+
+
 def test_refusals(tmp_path, monkeypatch):
     monkeypatch.delenv("TUPELO_DATA", raising=False)
     with pytest.raises(InputError, match="name must be one of"):

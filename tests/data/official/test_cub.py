@@ -46,6 +46,9 @@ def test_exact_copies_of_the_published_lists_are_kept(made):
     data = images(tree.folder)
     assert len(data.test) == 6
     assert data.bad == ()
+    assert data.notes == (
+        "1 exact copies of other pictures are kept: the published lists name them",
+    )
 
 
 def test_lists_that_do_not_agree(made):

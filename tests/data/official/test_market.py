@@ -27,6 +27,14 @@ def test_cameras_are_in_the_paths(made):
         cameras(["a/b.png"])
 
 
+def test_another_data_set_of_these_folders(made):
+    tree = made("market1501")
+    for path in (tree.folder / "query").iterdir():
+        path.rename(path.with_name("0001_c2_f0046182.jpg"))
+    with pytest.raises(DataError, match=r"query holds no picture named .*, but 0001_c2_f0046182"):
+        known("market1501", root=tree.root)
+
+
 def test_a_folder_is_missing(made):
     tree = made("market1501")
     shutil.rmtree(tree.folder / "query")

@@ -145,3 +145,9 @@ def test_download_only_when_wanted_and_offered(published, tmp_path, monkeypatch)
     assert prepared.done[0].startswith("fetched ")
     with pytest.raises(InputError, match=r"--download: PKU VehicleID is not offered as plain fil"):
         prepare("vehicleid", root, download=True)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"file cannot be used: .*; choose another folder, or chan"):
+        prepare("mnist", tmp_path / "file", download=True)

@@ -72,7 +72,11 @@ class Report:
         return not any(finding.wrong for finding in self.findings)
 
     def write(self, path: Path) -> None:
-        """All findings as CSV: kind, path, message, advice, wrong; whole or not at all."""
+        """All findings as CSV: kind, path, message, advice, wrong; whole or not at all.
+
+        Raises:
+            DataError: the file cannot be written.
+        """
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
             with partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
@@ -80,6 +84,8 @@ class Report:
                 writer.writerow(Finding._fields)
                 writer.writerows([*one[:-1], "yes" if one.wrong else "no"] for one in self.findings)
             partial.replace(path)
+        except OSError as error:
+            raise DataError(f"{path} cannot be written: {error.strerror}") from error
         finally:
             partial.unlink(missing_ok=True)
 

@@ -14,7 +14,6 @@ from tupelo.errors import DataError, InputError
 FOLDERS = {"bounding_box_train": "train", "query": "query", "bounding_box_test": "gallery"}
 JUNK, DISTRACTOR = "-1", "0000"
 _NAME = re.compile(r"(-1|\d{4})_c(\d)s(\d)_(\d{6})_(\d{2})\.jpg", re.IGNORECASE)
-_LITTER = "Thumbs.db"
 
 
 def cameras(paths: Sequence[str]) -> Int64[np.ndarray, " n"]:
@@ -54,8 +53,13 @@ def _walk(root: Path) -> tuple[list[Row], list[str]]:
     for folder, part in FOLDERS.items():
         if not (root / folder).is_dir():
             raise DataError(f"{root / folder} is missing; unpack the archive of Market-1501 again")
-        names = sorted(path.name for path in (root / folder).iterdir())
-        for name in visible(names):
+        names = visible(sorted(path.name for path in (root / folder).iterdir()))
+        if names and not any(map(_NAME.fullmatch, names)):
+            raise DataError(
+                f"{root / folder} holds no picture named PPPP_cXsY_FFFFFF_DD.jpg, but {names[0]}: "
+                "it is another data set than Market-1501; give a manifest with its identities"
+            )
+        for name in names:
             match = _NAME.fullmatch(name)
             if match is None:
                 strange.append(f"{folder}/{name}")

@@ -51,10 +51,20 @@ def prepare(
 
     Raises:
         InputError: the name is not in the catalogue; a download is wanted that is not offered.
-        DataError: an archive is damaged, unsafe or another one; a download failed; no room.
+        DataError: an archive is damaged, unsafe or another one; a download failed; no room; the
+            folder cannot be written.
     """
     known = entry(name) if known is None else known
-    root = Path(root)
+    try:
+        return _prepare(known, Path(root), download, progress)
+    except OSError as error:
+        raise DataError(
+            f"{root} cannot be used: {error}; choose another folder, or change its permissions"
+        ) from error
+
+
+def _prepare(known: DataSet, root: Path, download: bool, progress: Progress | None) -> Prepared:
+    name = known.name
     if download and not known.downloadable:
         raise InputError(
             f"--download: {known.title} is not offered as plain files; get it from {known.where} "
