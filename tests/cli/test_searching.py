@@ -242,8 +242,9 @@ def test_the_how_to_runs_as_written(here, capsys):
         file.unlink()
     shutil.copy("query.png", "query.jpg")
     text = (Path(__file__).parents[2] / "docs/howto/search.md").read_text(encoding="utf-8")
+    names: dict[str, object] = {}
     for example in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-        exec(compile(example, "docs/howto/search.md", "exec"), {})
+        exec(compile(example, "example.py", "exec"), names)
     assert "class3/2.png" in capsys.readouterr().out
 
 

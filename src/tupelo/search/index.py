@@ -527,8 +527,9 @@ def _recall(snapshot: Snapshot, rows: np.ndarray | None, k: int, sample: int, se
 
 
 def _named(snapshot: Snapshot, rows: np.ndarray, similarity: np.ndarray, exact: bool) -> Found:
+    within = np.clip(similarity, -1, 1)  # float32 rows are of length 1 up to rounding
     return Found(
-        tuple(snapshot.paths(rows)), tuple(snapshot.labels(rows)), tuple(similarity.tolist()), exact
+        tuple(snapshot.paths(rows)), tuple(snapshot.labels(rows)), tuple(within.tolist()), exact
     )
 
 
