@@ -90,7 +90,7 @@ def onnx(
             may be (2 GiB), cannot be translated, or the file does not answer as torch does.
         MissingExtra: onnx, onnxscript or onnxruntime is not installed.
 
-    >>> import tupelo
+    >>> import tempfile, tupelo
     >>> model = tupelo.models.embedder("convnet", dim=16)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     report = onnx(model, f"{folder}/model.onnx", frame=Frame(32, 32, 3))
