@@ -13,7 +13,7 @@ SIDE = 112  # pixels of a picture's place
 _GAP, _MARGIN, _LINE, _TEXT = 14, 20, 15, 12
 _INK, _FAINT, _PAPER, _PLACE = "#1a1a1a", "#777777", "#ffffff", "#f1f1f1"
 _RIGHT, _WRONG, _ASKED = "#1a8f3c", "#c62828", "#3b4cc0"
-_CELL = SIDE + 2 * _LINE + 12
+_CELL = SIDE + 3 * _LINE + 8
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def contact_sheet(rows: Sequence[Row]) -> Image.Image:
 
     >>> found = Found(("cats/a.png",), ("cat",), (0.9,), True)
     >>> contact_sheet([Row("q.png", "cat", None, found, [None])]).size
-    (292, 230)
+    (292, 241)
     """
     if not rows:
         raise InputError("rows must hold at least one query, got none")
@@ -75,15 +75,15 @@ def contact_sheet(rows: Sequence[Row]) -> Image.Image:
         pen.text(left + 112, _MARGIN + _LINE, "another", _FAINT)
     for place, row in enumerate(rows):
         top = _MARGIN + head + place * (_CELL + _GAP)
-        pen.cell(_MARGIN, top, row.picture, row.label, "", row.name, _ASKED)
+        pen.cell(_MARGIN, top, row.picture, ("", row.label, row.name), _ASKED)
         found = row.found
         for rank, path in enumerate(found.paths):
             same = right(row.label, found.labels[rank])
             across = left + rank * (SIDE + _GAP)
             colour = {True: _RIGHT, False: _WRONG, None: ""}[same]
-            label = f"{rank + 1}. {found.labels[rank]}"
-            similarity = f"{found.similarity[rank]:.3f}"
-            pen.cell(across, top, row.pictures[rank], label, similarity, path, colour)
+            place_and_similarity = f"{rank + 1}.  {found.similarity[rank]:.3f}"
+            lines = (place_and_similarity, found.labels[rank], path)
+            pen.cell(across, top, row.pictures[rank], lines, colour)
             if same is not None:
                 pen.badge(across + SIDE - 17, top + 2, same)
         if not found.paths:
@@ -108,16 +108,9 @@ class _Pen:
         self._draw.text((x, y), text, colour, font=self._font)
 
     def cell(
-        self,
-        x: int,
-        y: int,
-        picture: bytes | None,
-        label: str,
-        similarity: str,
-        path: str,
-        colour: str,
+        self, x: int, y: int, picture: bytes | None, lines: tuple[str, str, str], colour: str
     ) -> None:
-        """A picture in its place, with two lines below."""
+        """A picture in its place; below it rank, label and name, from the first that there is."""
         self._draw.rectangle((x, y, x + SIDE - 1, y + SIDE - 1), _PLACE)
         if picture is None:
             self.text(x + 24, y + SIDE // 2 - 8, "no picture", _FAINT)
@@ -127,10 +120,12 @@ class _Pen:
             self._sheet.paste(shown, at)
         if colour:
             self._draw.rectangle((x - 2, y - 2, x + SIDE + 1, y + SIDE + 1), None, colour, 2)
-        room = SIDE - (int(self._font.getlength(similarity)) + 6 if similarity else 0)
-        self.text(x, y + SIDE + 5, label, _INK, room)
-        self.text(x + room + 6, y + SIDE + 5, similarity, _INK)
-        self.text(x, y + SIDE + 5 + _LINE, path.rsplit("/", 1)[-1], _FAINT, SIDE, end=True)
+        head, label, path = lines
+        below = y + SIDE + 5
+        for text in filter(None, (head, label)):
+            self.text(x, below, text, _INK, SIDE)
+            below += _LINE
+        self.text(x, below, path.rsplit("/", 1)[-1], _FAINT, SIDE, end=True)
 
     def badge(self, x: int, y: int, good: bool) -> None:
         """A mark on a white spot, seen on any picture."""
