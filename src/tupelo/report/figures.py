@@ -106,6 +106,7 @@ def curves(
         small=small,
     )
     figure.xaxis.formatter = NumeralTickFormatter(format="0,0")
+    figure.xaxis.ticker.min_interval = 1  # steps are whole
     legend = []
     for number, (name, (x, y)) in enumerate(series.items()):
         colour = COLOURS[number % len(COLOURS)]
