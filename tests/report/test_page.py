@@ -240,6 +240,7 @@ def noise(n: int, side: int, n_classes: int) -> ImageSet:
     return ImageSet.from_arrays(pixels, labels)
 
 
+@pytest.mark.slow
 def test_a_page_that_is_too_large_gets_smaller_pictures(run, monkeypatch, embedded, opened):
     pictures = noise(80, 64, 20)
     monkeypatch.setattr(pages.embedding_map, "LEAST_FOR_TSNE", 10_000)  # slow, and not asked here
