@@ -272,6 +272,7 @@ def test_precisions_tiles_and_threads_give_the_same_bits(monkeypatch, classes, k
 
 def test_auto_times_a_sample_and_changes_nothing(monkeypatch, caplog):
     monkeypatch.setattr(tiles, "WORTH_TRYING", 1)
+    monkeypatch.setattr(tiles, "TRIED_FROM", 1)
     rows, labels = clustered(700, 50, 32, 1.0)
     with caplog.at_level(logging.DEBUG, logger="tupelo"):
         report = retrieval(rows, labels)

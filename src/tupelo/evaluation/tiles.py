@@ -18,7 +18,9 @@ _log = logging.getLogger(__name__)
 QUERY_ROWS = 256  # a tile of float32 products is 1 MB and stays in the cache of a core
 GALLERY_ROWS = 1024
 SAMPLE_ROWS = 128
-WORTH_TRYING = 2**24  # pairs; less is done before a trial would be
+# Less is done before a trial would be: pairs in all, and queries, over which the cost of preparing
+# the gallery in every precision is spread.
+WORTH_TRYING, TRIED_FROM = 2**24, 256 * SAMPLE_ROWS
 
 
 class Search:
@@ -130,7 +132,7 @@ def prepare(
 
     if precision != "auto":
         return build(precision)
-    if len(queries) * len(gallery) < WORTH_TRYING:
+    if len(queries) * len(gallery) < WORTH_TRYING or len(queries) < TRIED_FROM:
         return build("float32")
     searches = {name: build(name) for name in usable_precisions(queries.shape[1])}
     seconds = {name: _seconds(search, work) for name, search in searches.items()}
