@@ -20,7 +20,7 @@ GALLERY_ROWS = 1024
 SAMPLE_ROWS = 128
 # Less is done before a trial would be: pairs in all, and queries, over which the cost of preparing
 # the gallery in every precision is spread.
-WORTH_TRYING, TRIED_FROM = 2**24, 256 * SAMPLE_ROWS
+WORTH_TRYING, TRIED_FROM = 2**24, 32 * SAMPLE_ROWS
 
 
 class Search:
