@@ -179,7 +179,7 @@ def test_a_gallery_is_shown_and_searched(tmp_path, monkeypatch):
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     text = said(result)
-    assert "gallery 6 3 2" in text
+    assert "gallery 6 4 1 to 2" in text
     assert "each picture searches the 6 of the gallery" in text
     assert "note Market-1501: 0 junk boxes are left out, 2 distractors are in the gallery" in text
 

@@ -90,6 +90,7 @@ def _draw(
     screen: "Screen",
 ) -> None:
     from tupelo import report as reports
+    from tupelo.data.official.places import is_named
     from tupelo.inference import embed
     from tupelo.recipes import using
     from tupelo.recipes.retrieval import PRECISION
@@ -104,7 +105,7 @@ def _draw(
         screen.note(f"without pictures: {why}; give --source and --part to show some")
         screen.path("report", reports.write(run, out=out, progress=screen.drawing))
         return
-    if source is None and not Path(given).exists():
+    if source is None and not is_named(given) and not Path(given).exists():
         raise DataError(
             f"the pictures of the run are no longer at {given}; give --source, the place where "
             "they are now"

@@ -259,6 +259,9 @@ class Screen(Watcher):
                 f"classes, {kind}; each picture searches {whom}"
             )
             self.console.print(_before_and_after(result.before, result.after))
+            without = result.after.get("n_unmatched", 0)
+            if without:
+                self.line(f"{without:,} without a match are left out")
             self._warn_collapse(result.after)
         if result.found:
             self.line("nearest neighbours after training, with cosine similarity")

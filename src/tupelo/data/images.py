@@ -30,7 +30,7 @@ from tupelo.data.listing import (
 )
 from tupelo.data.manifests import TABLE_SUFFIXES, find_manifest, read_manifest
 from tupelo.data.official.layout import Asked
-from tupelo.data.official.places import PREFIX, from_source, hint
+from tupelo.data.official.places import from_source, hint, is_named
 from tupelo.data.pictures import (
     FolderFiles,
     Held,
@@ -266,7 +266,7 @@ def list_source(
         DataError: nothing is found there, or what belongs to it is missing.
         InputError: something is asked that the source does not have.
     """
-    if str(source).startswith(PREFIX):
+    if is_named(source):
         source, asked = from_source(str(source), asked)
     source, labels = Path(source), asked.labels
     if not source.exists():

@@ -12,6 +12,7 @@ from tupelo import losses
 from tupelo.data import ClassBalanced, ImageData, ImageSet, default_augmentation, images
 from tupelo.data.augment import RandomCrop
 from tupelo.data.imageset import Augment
+from tupelo.data.official.places import is_named
 from tupelo.data.pictures import Progress
 from tupelo.errors import InputError
 from tupelo.models import Embedder, embedder
@@ -119,8 +120,8 @@ def resolve(recipe: RetrievalRecipe, train: ImageSet) -> RetrievalRecipe:
     usual["evaluate_every"] = max(1, (epochs or 20) // 20)
     given = recipe.model_dump()
     chosen = {name: value for name, value in usual.items() if given[name] in (None, "auto")}
-    # not resolve(): links stay named as they are
-    source = os.path.abspath(recipe.source)  # noqa: PTH100
+    # not resolve(): links stay named as they are, and so do known data sets
+    source = recipe.source if is_named(recipe.source) else os.path.abspath(recipe.source)  # noqa: PTH100
     return recipe_from({**given, **chosen, "source": source})
 
 

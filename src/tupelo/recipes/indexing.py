@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from tupelo.data import BadItem
+from tupelo.data.official.places import folder_of, is_named
 from tupelo.data.pictures import Progress
 from tupelo.errors import InputError
 from tupelo.recipes.using import Opened, read_like
@@ -189,7 +190,7 @@ def matching(index: Index, patterns: Sequence[str]) -> list[str]:
 
 
 def _is_source(query: str) -> bool:
-    return Path(query).is_dir() or Path(query).suffix.lower() in TABLES
+    return is_named(query) or Path(query).is_dir() or Path(query).suffix.lower() in TABLES
 
 
 def _from_here(source: str, names: Sequence[str]) -> list[str]:
@@ -197,7 +198,7 @@ def _from_here(source: str, names: Sequence[str]) -> list[str]:
     >>> _from_here("./photos/", ["cat/1.jpg"])
     ['photos/cat/1.jpg']
     """
-    place = Path(os.path.normpath(source))
+    place = Path(os.path.normpath(folder_of(source)))
     if place.is_file() and place.suffix.lower() in TABLES[:3]:  # names stand beside the manifest
         place = place.parent
     return [(place / name).as_posix() for name in names]

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -24,6 +26,28 @@ def test_halves_of_the_challenge_are_pooled(made):
     assert data.test.class_names == ("099 Car 99 of it", "196 Car 196 of it")
     assert {path.split("/")[0] for path in data.test.paths} == {"cars_train", "cars_test"}
     assert len(data.test) == 8
+
+
+def test_a_copy_that_nests_the_halves(made):
+    tree = made("cars196", writer=cars_in_halves)
+    for half in ("cars_train", "cars_test"):
+        (tree.folder / half).rename(tree.folder / "moved")
+        (tree.folder / half).mkdir()
+        (tree.folder / "moved").rename(tree.folder / half / half)
+    data = known("cars196", root=tree.root)
+    assert data.test.paths[0].startswith("cars_train/cars_train/")
+    assert len(data.test) == 8
+
+
+def test_the_list_whose_pictures_are_here_is_read(made):
+    tree = made("cars196")
+    cars_in_halves(tree.folder)
+    assert known("cars196", root=tree.root).test.paths[0].startswith("car_ims/")
+    shutil.rmtree(tree.folder / "car_ims")
+    assert known("cars196", root=tree.root).test.paths[0].startswith("cars_train/")
+    (tree.folder / "devkit" / "cars_train_annos.mat").unlink()
+    with pytest.raises(DataError, match=r"cars_annos.mat names the pictures of car_ims/, which is"):
+        known("cars196", root=tree.root)
 
 
 def test_boxes_count_pixels_from_one_and_hold_both_ends(made):

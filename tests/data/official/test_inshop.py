@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tupelo.data import images, known
+from tupelo.data.official.checking import check_data_set
 from tupelo.errors import DataError
 from tupelo.evaluation import retrieval
 
@@ -34,6 +35,18 @@ def test_the_part_folders_may_lie_flat(made):
     (tree.folder / "Img" / "img").rename(tree.folder / "img")
     (tree.folder / "Img").rmdir()
     assert known("inshop", root=tree.root).test.paths[0].startswith("img/WOMEN/")
+
+
+@pytest.mark.parametrize("large", ["Img/img_highres", "img_highres"])
+def test_large_pictures_alone_are_read_and_told(made, large):
+    tree = made("inshop")
+    (tree.folder / "Img" / "img").rename(tree.folder / large)
+    data = known("inshop", root=tree.root)
+    assert data.test.paths[0].startswith(f"{large}/WOMEN/")
+    assert "the large pictures of img_highres are read" in data.notes[0]
+    report = check_data_set("inshop", tree.root, known=tree.known)
+    assert report.ok
+    assert [one.kind for one in report.findings] == ["form"]
 
 
 def test_new_classes_keep_the_gallery_and_other_splits_pool_it(made):

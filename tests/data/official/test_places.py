@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from tupelo.data import images, known
-from tupelo.data.official.places import locate
+from tupelo.data.official.places import folder_of, locate
 from tupelo.errors import DataError, InputError
 
 from .conftest import write
@@ -22,6 +24,16 @@ def test_a_known_source(made, monkeypatch):
     monkeypatch.delenv("TUPELO_DATA")
     with pytest.raises(DataError, match="no folder to read sop from: give root=, or set TUPELO"):
         images("known:sop")
+
+
+def test_the_folder_that_names_are_relative_to(made, monkeypatch, tmp_path):
+    tree = made("cub200", where="birds/CUB_200_2011")
+    monkeypatch.setenv("TUPELO_DATA", str(tmp_path / "birds"))
+    for source in ("known:cub200", tmp_path / "birds", tree.folder):
+        assert folder_of(source) == tree.folder
+        assert (folder_of(source) / images(source, validation=0).test.paths[0]).is_file()
+    assert folder_of(tree.folder / "images") == tree.folder / "images"
+    assert folder_of("nowhere/list.csv") == Path("nowhere/list.csv")
 
 
 def test_a_tree_without_its_mark_is_not_read_as_something_else(made):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tupelo.data import images, known
+from tupelo.data.official.places import locate
 from tupelo.data.official.vehicleid import rows
 from tupelo.errors import DataError, InputError
 
@@ -39,6 +40,14 @@ def test_a_variant_by_the_source(made, monkeypatch):
     assert images("known:vehicleid:medium").gallery.n_classes == 4
     with pytest.raises(InputError, match="variant='huge' is not known: vehicleid has small, medi"):
         images("known:vehicleid:huge")
+
+
+def test_other_sets_of_vehicles_are_not_taken_for_it(made):
+    tree = made("vehicleid")
+    (tree.folder / "image").rename(tree.folder / "Pic")
+    assert locate("vehicleid", tree.root) is not None
+    (tree.folder / "train_test_split" / "test_list_800.txt").unlink()
+    assert locate("vehicleid", tree.root) is None
 
 
 def test_a_missing_list(made):

@@ -10,7 +10,9 @@ from tupelo.errors import DataError
 
 N_TRAIN_CLASSES = 98
 _WHOLE = "cars_annos.mat"
+_PICTURES = "car_ims"
 _TRAIN, _TEST = "cars_train_annos.mat", "cars_test_annos_withlabels.mat"
+_KIT = (_TRAIN, _TEST, "cars_meta.mat")
 _FIELDS = ("class", "bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
 
 
@@ -18,16 +20,23 @@ def rows(root: Path, *, boxes: bool = False) -> list[Row]:
     """Classes 1 to 98 train, 99 to 196 test, whatever half of the publisher a picture is in.
 
     Raises:
-        DataError: an annotation file is missing, damaged, or has no classes.
+        DataError: an annotation file is missing, damaged, has no classes, or is of the layout
+            whose pictures are not here.
     """
-    if (root / _WHOLE).exists():
+    if _is_whole(root):
+        if not (root / _PICTURES).is_dir() and (root / "cars_train").is_dir():
+            raise DataError(
+                f"{root / _WHOLE} names the pictures of {_PICTURES}/, which is not there, and says "
+                f"nothing of cars_train/ and cars_test/: these need {', '.join(_KIT)} of the "
+                "development kit"
+            )
         content = _load(root / _WHOLE)
         tables = [(content, "relative_im_path", "")]
         names = content
     else:
         tables = [
-            (_load(_place(root, _TRAIN)), "fname", "cars_train/"),
-            (_load(_place(root, _TEST)), "fname", "cars_test/"),
+            (_load(_place(root, _TRAIN)), "fname", _half(root, "cars_train")),
+            (_load(_place(root, _TEST)), "fname", _half(root, "cars_test")),
         ]
         names = _load(_place(root, "cars_meta.mat"))
     class_names = [str(name) for name in np.atleast_1d(names["class_names"])]
@@ -62,6 +71,18 @@ def _load(path: Path) -> dict:
         raise DataError(f"{path} is damaged or no MATLAB file: {error}") from error
 
 
+def _is_whole(root: Path) -> bool:
+    """Whether the pooled layout is read: where both lists are there, the one with its pictures."""
+    if not (root / _WHOLE).exists():
+        return False
+    return (root / _PICTURES).is_dir() or not _place(root, _TRAIN).exists()
+
+
+def _half(root: Path, name: str) -> str:
+    """The folder of a half; copies are about that nest it in one of the same name."""
+    return f"{name}/{name}/" if (root / name / name).is_dir() else f"{name}/"
+
+
 def _place(root: Path, name: str) -> Path:
     return root / name if (root / name).exists() else root / "devkit" / name
 
@@ -76,10 +97,9 @@ def _find(folder: Path) -> Path | None:
 
 
 def _lists(root: Path) -> tuple[str, ...]:
-    if (root / _WHOLE).exists():
+    if _is_whole(root):
         return (_WHOLE,)
-    names = (_TRAIN, _TEST, "cars_meta.mat")
-    return tuple(_place(root, name).relative_to(root).as_posix() for name in names)
+    return tuple(_place(root, name).relative_to(root).as_posix() for name in _KIT)
 
 
 def _read(root: Path, asked: Asked) -> Listing:

@@ -215,11 +215,15 @@ sop/                            or Stanford_Online_Products/
         tree="""\
 inshop/                         or In-shop Clothes Retrieval Benchmark/
   Eval/list_eval_partition.txt  image_name item_id evaluation_status
-  Img/img/WOMEN/Dresses/id_00000002/*.jpg""",
+  Img/img/WOMEN/Dresses/id_00000002/*.jpg    or img_highres/, of the same names""",
         citation="Liu, Luo, Qiu, Wang, Tang: DeepFashion: Powering Robust Clothes Recognition and "
         "Retrieval with Rich Annotations. CVPR, 2016",
         archives=(Archive("img.zip", into="Img"), Archive("list_eval_partition.txt", into="Eval")),
-        folders=("In-shop Clothes Retrieval Benchmark", "In-shop_Clothes_Retrieval_Benchmark"),
+        folders=(
+            "In-shop Clothes Retrieval Benchmark",
+            "In-shop_Clothes_Retrieval_Benchmark",
+            "Inshop_Clothes",
+        ),
     ),
     DataSet(
         name="vehicleid",
@@ -354,8 +358,8 @@ miniimagenet/
         licence="research",
         terms="no licence; the publisher asks that results not be taken as fit for commercial "
         "use. It shows real people",
-        where="http://vis-www.cs.umass.edu/lfw/ (at times away; the same at "
-        "https://github.com/umass-vis-lfw). The download is the copy scikit-learn uses",
+        where="http://vis-www.cs.umass.edu/lfw/ (often away). The download is the copy "
+        "scikit-learn uses",
         tree="""\
 lfw/
   lfw/  or lfw_funneled/  or lfw-deepfunneled/
@@ -388,6 +392,7 @@ lfw/
                 sha256="7cb06600ea8b2814ac26e946201cdb304296262aad67d046a16a7ec85d0ff87c",
             ),
         ),
+        folders=("lfw-py", "lfw_home"),
         compact=Compact(
             "lfw",
             "lfw_deepfunneled_crop64.zip",

@@ -29,7 +29,7 @@ def rows(root: Path) -> list[Row]:
     Raises:
         DataError: the list is missing or damaged.
     """
-    where = "Img/" if (root / "Img").is_dir() or not (root / "img").is_dir() else ""
+    pictures = _pictures(root)
     found = []
     for path, item, part in read_table(root / _list(root), 3, skip=2):
         if part not in _PARTS:
@@ -37,8 +37,22 @@ def rows(root: Path) -> list[Row]:
                 f"{root / _list(root)}: {path} is marked {part!r}, which must be train, query or "
                 "gallery; the file is damaged: unpack it again"
             )
-        found.append(Row(where + path, item, part))
+        found.append(Row(f"{pictures}/{path.removeprefix('img/')}", item, part))
     return found
+
+
+def _pictures(root: Path) -> str:
+    """The folder that the list calls img/; the large pictures have the same names."""
+    for folder in ("Img/img", "img", "Img/img_highres", "img_highres"):
+        if (root / folder).is_dir():
+            return folder
+    return "Img/img"
+
+
+def _note(root: Path) -> str:
+    if not _pictures(root).endswith("highres"):
+        return ""
+    return "In-Shop: the large pictures of img_highres are read; papers mostly use those of img.zip"
 
 
 def _list(root: Path) -> str:
@@ -50,7 +64,8 @@ def _find(folder: Path) -> Path | None:
 
 
 def _read(root: Path, asked: Asked) -> Listing:
-    return listing_of(root, rows(root))
+    note = _note(root)
+    return listing_of(root, rows(root), [note] if note else [])
 
 
 def _audit(root: Path) -> Audit:
@@ -65,11 +80,9 @@ def _audit(root: Path) -> Audit:
                 "the list is truncated: get it again",
             )
         )
-    return Audit(found, findings, tuple(sorted({_top(row.path) for row in found})))
-
-
-def _top(path: str) -> str:
-    return path.split("img/")[0] + "img"
+    if _note(root):
+        findings.append(Finding("form", "", _note(root), wrong=False))
+    return Audit(found, findings, (_pictures(root),))
 
 
 LAYOUT = Layout(("inshop",), _find, _read, _audit, lambda root: (_list(root),))

@@ -39,8 +39,8 @@ def cameras(paths: Sequence[str]) -> Int64[np.ndarray, " n"]:
 def rows(root: Path) -> list[Row]:
     """Training people, queries and the gallery; boxes marked -1 have the part "junk".
 
-    Distractors, person 0000, are in the gallery and match nobody. Files that are no pictures of
-    the scheme are left out.
+    Distractors, marked 0000, are in the gallery. Files that are no pictures of the scheme are
+    left out.
 
     Raises:
         DataError: a folder is missing.
@@ -77,7 +77,14 @@ def _find(folder: Path) -> Path | None:
 def _read(root: Path, asked: Asked) -> Listing:
     found = rows(root)
     junk = sum(row.part == "junk" for row in found)
-    distractors = sum(row.label == DISTRACTOR and row.part == "gallery" for row in found)
+    distractors = sum(row.label == DISTRACTOR for row in found)
+    # They match nobody, each other neither, also where a split pools all pictures.
+    found = [
+        row._replace(label=f"{DISTRACTOR} {PurePosixPath(row.path).stem}")
+        if row.label == DISTRACTOR
+        else row
+        for row in found
+    ]
     note = (
         f"Market-1501: {junk:,} junk boxes are left out, {distractors:,} distractors are in the "
         "gallery; pairs of one camera are not left out, as its own protocol does"

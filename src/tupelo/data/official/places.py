@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from tupelo.data.official import BY_NAME
+from tupelo.data.official import BY_NAME, LAYOUTS
 from tupelo.data.official.catalogue import CATALOGUE, DataSet, entry
 from tupelo.data.official.layout import Asked, Layout
 from tupelo.errors import DataError
@@ -98,6 +98,30 @@ def from_source(source: str, asked: Asked) -> tuple[Path, Asked]:
     """
     name, _, variant = source.removeprefix(PREFIX).partition(":")
     return find(name).folder, asked._replace(variant=variant or None)
+
+
+def is_named(source: str | Path) -> bool:
+    """Whether a source is the name of a known data set, such as "known:cub200"."""
+    return str(source).startswith(PREFIX)
+
+
+def folder_of(source: str | Path) -> Path:
+    """The folder that the names of a source's pictures are relative to; a file for what is none.
+
+    Raises:
+        InputError: the source is a name that is not in the catalogue.
+        DataError: that data set is not under TUPELO_DATA.
+
+    >>> folder_of("photos/").as_posix()
+    'photos'
+    """
+    if is_named(source):
+        return from_source(str(source), Asked())[0]
+    folder = Path(source)
+    if not folder.is_dir():
+        return folder
+    places = (layout.find(folder) for layout in LAYOUTS)
+    return next((place for place in places if place is not None), folder)
 
 
 def hint(source: Path) -> str:

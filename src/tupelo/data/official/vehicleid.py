@@ -55,7 +55,13 @@ def _test_list(variant: str) -> str:
 
 
 def _find(folder: Path) -> Path | None:
-    return first_place(folder, ("VehicleID_V1.0", "VehicleID"), _TRAIN)
+    # Other sets of vehicles have a training list of this name too.
+    below = ("VehicleID_V1.0", "VehicleID")
+    for mark in ("image", _test_list("small")):
+        place = first_place(folder, below, _TRAIN, mark)
+        if place is not None:
+            return place
+    return None
 
 
 def _read(root: Path, asked: Asked) -> Listing:
