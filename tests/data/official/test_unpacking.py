@@ -72,7 +72,10 @@ def test_content_and_a_second_time(tmp_path, name):
 
 
 @pytest.mark.parametrize("make", [zipped, tarred])
-@pytest.mark.parametrize("name", ["../evil.txt", "/evil.txt", "a/../../evil.txt", "..\\evil.txt"])
+@pytest.mark.parametrize(
+    "name",
+    ["../evil.txt", "/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:evil.txt", "C:/evil.txt"],
+)
 def test_nothing_is_written_outside(tmp_path, make, name):
     archive = make(tmp_path / f"x{'.zip' if make is zipped else '.tgz'}", {"a": b"1", name: b"2"})
     with pytest.raises(DataError, match=r"is not unpacked: its member .* would be written outside"):
@@ -141,6 +144,31 @@ def test_a_full_disk(tmp_path, monkeypatch):
             unpack(archive, tmp_path / "set")
     assert content(tmp_path / "set") == {}
     assert unpack(archive, tmp_path / "set")
+
+
+def test_a_tar_that_grows_is_stopped_before_the_disk_is_full(tmp_path, monkeypatch):
+    archive = tarred(tmp_path / "x.tgz", {"a.bin": bytes(100), "bomb.bin": bytes(5_000_000)})
+    assert archive.stat().st_size < 10_000
+    usage = type("usage", (), {"free": 1_000_000})
+    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(DataError, match=r"x.tgz: bomb.bin needs 5 MiB in .*, 1 are free; make ro"):
+        unpack(archive, tmp_path / "set")
+    assert content(tmp_path / "set") == {}
+    assert hidden(tmp_path / "set") == []
+
+
+@pytest.mark.parametrize("make", [zipped, tarred])
+def test_no_file_may_run_as_another_user(tmp_path, make):
+    archive = tmp_path / ("x.zip" if make is zipped else "x.tgz")
+    if make is zipped:
+        zipped(archive, {"a": b"1"}, mode=stat.S_IFREG | 0o6777)
+    else:
+        with tarfile.open(archive, "w:gz") as packed:
+            member = tarfile.TarInfo("a")
+            member.mode = 0o6777
+            packed.addfile(member)
+    unpack(archive, tmp_path / "set")
+    assert (tmp_path / "set" / "a").stat().st_mode & 0o7111 == 0
 
 
 def test_it_joins_what_is_there(tmp_path):

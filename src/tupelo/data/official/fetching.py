@@ -18,7 +18,18 @@ from tupelo.errors import DataError, InputError
 log = logging.getLogger(__name__)
 _CHUNK = 2**18
 _SERVER_ERROR = 500  # and above: may pass
+_LATER = (http.client.REQUEST_TIMEOUT, http.client.TOO_MANY_REQUESTS)
 _STOPPED = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
+# Redirects lead to nothing but http and https: not to ftp, which urllib follows by itself.
+_HANDLERS = (
+    urllib.request.ProxyHandler,
+    urllib.request.UnknownHandler,
+    urllib.request.HTTPHandler,
+    urllib.request.HTTPSHandler,
+    urllib.request.HTTPDefaultErrorHandler,
+    urllib.request.HTTPRedirectHandler,
+    urllib.request.HTTPErrorProcessor,
+)
 
 
 def fetch(
@@ -58,7 +69,7 @@ def fetch(
             _receive(url, partial, size, progress, timeout_seconds)
             break
         except _STOPPED as error:
-            if isinstance(error, urllib.error.HTTPError) and error.code < _SERVER_ERROR:
+            if isinstance(error, urllib.error.HTTPError) and _is_final(error.code):
                 raise DataError(
                     f"{url} answers {error.code} {error.reason}: the file has moved or is away; "
                     f"get {target.name} from the data set's page and put it in {target.parent}"
@@ -85,6 +96,10 @@ def fetch(
         )
     partial.replace(target)
     return target
+
+
+def _is_final(code: int) -> bool:
+    return code < _SERVER_ERROR and code not in _LATER
 
 
 def digest_of(path: Path, md5: str, sha256: str, progress: Progress | None = None) -> str:
@@ -137,7 +152,7 @@ def _receive(
         if tag:
             request.add_header("If-Range", tag)
     try:
-        response = urllib.request.urlopen(request, timeout=timeout_seconds)
+        response = _opener().open(request, timeout=timeout_seconds)
     except urllib.error.HTTPError as error:
         if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
             raise
@@ -158,15 +173,34 @@ def _receive(
         _about(partial).write_text(json.dumps({"tag": "" if tag.startswith("W/") else tag}))
         done = start
         with partial.open("ab" if start else "wb") as file:  # 200: it ignores ranges, so anew
-            while chunk := response.read(_CHUNK):
+            while chunk := _read(response):
                 file.write(chunk)
                 done += len(chunk)
+                if size is not None and done > size:
+                    break  # another file, which may have no end
                 if progress is not None:
                     progress(f"fetching {partial.stem}", done, total or done)
             file.flush()
             os.fsync(file.fileno())
-        if total is not None and done < total:
+        if total is not None and done < total and (size is None or done <= size):
             raise ConnectionResetError(f"the connection closed at {done:,} of {total:,} bytes")
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    opener = urllib.request.OpenerDirector()
+    for handler in _HANDLERS:
+        opener.add_handler(handler())
+    return opener
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    """Some bytes; whatever breaks here is the network, not the disk."""
+    try:
+        return response.read(_CHUNK)
+    except (http.client.HTTPException, ConnectionError, TimeoutError):
+        raise
+    except OSError as error:  # no route, a broken TLS record
+        raise ConnectionResetError(str(error)) from error
 
 
 def _length(path: Path) -> int:

@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from stat import S_IFMT, S_ISDIR, S_ISREG
 
 from tupelo.data.official.fetching import check_space
@@ -112,6 +112,7 @@ def _extract_tar(archive: Path, into: Path, progress: Progress | None) -> None:
             if member.isdir():
                 path.mkdir(parents=True, exist_ok=True)
                 continue
+            check_space(into, member.size, f"{archive.name}: {member.name}")
             path.parent.mkdir(parents=True, exist_ok=True)
             source = packed.extractfile(member)
             if source is not None:
@@ -123,8 +124,8 @@ def _extract_tar(archive: Path, into: Path, progress: Progress | None) -> None:
 
 def _safe(archive: Path, name: str) -> PurePosixPath:
     path = PurePosixPath(name.replace("\\", "/"))
-    first = path.parts[0] if path.parts else ""
-    if path.is_absolute() or ".." in path.parts or first.endswith(":") or "\0" in name:
+    drive = PureWindowsPath(name).drive
+    if path.is_absolute() or ".." in path.parts or drive or "\0" in name:
         raise DataError(
             f"{archive} is not unpacked: its member {name!r} would be written outside its folder; "
             "no official archive has such a member: get it from the data set's page"
