@@ -2,25 +2,52 @@
 
 A model, an objective, or any module inside them that defines
 
-    def sections(self, model, images, labels) -> list[Section]
+    def sections(self, model, shown) -> list[Section]
 
 is asked once, after training, and what it answers becomes a section of the report of its run. It
-gets the trained model in evaluation mode, a few pictures `(n, c, h, w)` in [0, 1] that did not
-train (or, where every picture trained, some that did) and their class numbers `(n,)`, and is
-called without gradient. Wrappers need not pass the question on: every module is asked itself.
-Sections are plain data, kept in the run as `sections.json`.
+gets the trained model and a few pictures, `Shown`, and is called without gradient and in
+evaluation mode. Wrappers need not pass the question on: every module is asked itself. Sections are
+plain data, kept in the run as `sections.json`. Whatever goes wrong in one costs only that one.
 """
 
 import base64
 import io
+import json
+import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+Numbers = Sequence[float] | Sequence[int] | np.ndarray | Tensor
+"""One dimension of them."""
+Pixels = UInt8[np.ndarray, "..."] | Tensor
+"""A picture: uint8 (h, w), (h, w, 1) or (h, w, 3), or a tensor (h, w) or (c, h, w) in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Pictures to show something on: of the validation part, or of the training part without one.
+
+    Attributes:
+        images: (n, c, h, w) in [0, 1], on the device of the model; eight of each of five classes.
+        labels: class numbers (n,), or tags (n, tags).
+        class_names: of these numbers.
+        trained_names: of the class numbers that the objective was trained with.
+    """
+
+    images: Tensor
+    labels: Tensor
+    class_names: Sequence[str]
+    trained_names: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -49,25 +76,48 @@ class Bars:
     """
 
     names: Sequence[str]
-    values: Sequence[float]
+    values: Numbers
     label: str = ""
 
 
 @dataclass(frozen=True)
 class Points:
-    """Points in two dimensions, coloured by their kind.
+    """Points in two dimensions, coloured by their kind; `Points.of` places rows of any width.
 
     Args:
         x: one a point.
         y: one a point.
         kinds: one a point, such as "real" and "synthetic".
         names: one a point, shown when pointed at; may be empty.
+        x_label: of the horizontal axis.
+        y_label: of the vertical axis.
     """
 
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Numbers
+    y: Numbers
     kinds: Sequence[str]
     names: Sequence[str] = ()
+    x_label: str = ""
+    y_label: str = ""
+
+    @classmethod
+    def of(cls, rows: Tensor, kinds: Sequence[str], names: Sequence[str] = ()) -> "Points":
+        """Place rows (n, d) by their first two principal components.
+
+        >>> Points.of(torch.tensor([[3.0, 0.0, 0.0], [-3.0, 0.0, 0.0]]), ["a", "b"]).x_label
+        'first principal component, 100 % of the variance'
+        """
+        rows = rows.detach().double().cpu().flatten(1)
+        left, lengths, _ = torch.linalg.svd(rows - rows.mean(0), full_matrices=False)
+        shares = 100 * lengths.square() / lengths.square().sum().clamp(min=1e-12)
+        two = torch.zeros(len(rows), 2, dtype=rows.dtype)
+        two[:, : lengths.shape[0]] = (left * lengths)[:, :2]
+        x_label, y_label = (
+            f"{name} principal component, {float(shares[place : place + 1].sum()):.0f} % of the "
+            "variance"
+            for place, name in enumerate(("first", "second"))
+        )
+        return cls(two[:, 0].tolist(), two[:, 1].tolist(), kinds, names, x_label, y_label)
 
 
 @dataclass(frozen=True)
@@ -80,7 +130,7 @@ class Table:
     """
 
     header: Sequence[str]
-    rows: Sequence[Sequence[str | float | int]]
+    rows: Sequence[Sequence[str | float | int | np.generic | Tensor]]
 
 
 @dataclass(frozen=True)
@@ -100,14 +150,14 @@ class Pictures:
     @classmethod
     def of(
         cls,
-        rows: Sequence[Sequence[UInt8[np.ndarray, "..."]]],
+        rows: Sequence[Sequence[Pixels]],
         captions: Sequence[Sequence[str]] = (),
         heads: Sequence[str] = (),
     ) -> "Pictures":
-        """Encode pixels, each uint8 `(h, w)` or `(h, w, 3)`.
+        """Encode pictures; see `Pixels`. Tensors beyond [0, 1] are cut to it.
 
-        >>> len(Pictures.of([[np.zeros((8, 8), np.uint8)]]).rows[0])
-        1
+        >>> len(Pictures.of([[np.zeros((8, 8), np.uint8), torch.zeros(3, 8, 8)]]).rows[0])
+        2
         """
         return cls([[_png(pixels) for pixels in row] for row in rows], captions, heads)
 
@@ -135,33 +185,60 @@ _KINDS: Mapping[str, type] = {
 }
 
 
-def ask(modules: Sequence[nn.Module], *arguments: Any) -> list[Section]:
+def ask(modules: Sequence[nn.Module], model: nn.Module, shown: Shown) -> list[Section]:
     """The sections of every module in `modules` that has some, outer modules first.
+
+    A module that raises, or answers with what cannot be kept, gets a section that says so. Of
+    equal sections one is kept; different ones with one title, as of the learners of an ensemble,
+    name their modules.
 
     Args:
         modules: the model, the objective.
-        arguments: model, images and labels, as the head of this file says.
+        model: handed on.
+        shown: handed on.
     """
-    found: list[Section] = []
-    for module in dict.fromkeys(inner for outer in modules for inner in outer.modules()):
+    names: dict[nn.Module, str] = {}
+    for outer in modules:
+        for name, module in outer.named_modules():
+            names.setdefault(module, name)
+    found: list[tuple[str, Section]] = []
+    for module, name in names.items():
         sections: Callable[..., Sequence[Section]] | None = getattr(module, "sections", None)
-        if sections is not None:
-            found += sections(*arguments)
-    return found
+        if sections is None:
+            continue
+        kind = type(module).__name__
+        try:
+            answer = from_json(json.loads(json.dumps(to_json(sections(model, shown)))))
+        except Exception as error:
+            logger.warning("no section of %s: %s: %s", kind, type(error).__name__, error)
+            logger.debug("where it failed", exc_info=True)
+            answer = [Section(kind, f"This section failed: {type(error).__name__}: {error}", [])]
+        known = [section for _, section in found]
+        found += [(name or kind, section) for section in answer if section not in known]
+    titles = Counter(section.title for _, section in found)
+    return [
+        replace(section, title=f"{section.title} ({name})")
+        if titles[section.title] > 1
+        else section
+        for name, section in found
+    ]
 
 
 def to_json(sections: Sequence[Section]) -> list[dict[str, Any]]:
-    """Sections as JSON values.
+    """Sections as JSON values; arrays and tensors become lists.
 
-    >>> kept = to_json([Section("Rates", "", [Bars(["a"], [1.0])])])
-    >>> from_json(kept)[0].parts[0].names
-    ['a']
+    Raises:
+        TypeError: a part is of no kind that a section can hold, or holds what JSON cannot.
+
+    >>> kept = to_json([Section("Rates", "", [Bars(["a"], np.ones(1))])])
+    >>> from_json(kept)[0].parts[0].values
+    [1.0]
     """
     return [
         {
             "title": section.title,
             "text": section.text,
-            "parts": [{"kind": type(part).__name__} | asdict(part) for part in section.parts],
+            "parts": [_part(part) for part in section.parts],
         }
         for section in sections
     ]
@@ -188,7 +265,27 @@ def _known_fields(part: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in part.items() if name in names}
 
 
-def _png(pixels: np.ndarray) -> str:
+def _part(part: Part) -> dict[str, Any]:
+    kind = type(part).__name__
+    if kind not in _KINDS:
+        raise TypeError(f"a section holds {', '.join(_KINDS)}, got {kind}")
+    return {"kind": kind} | {
+        field.name: _plain(getattr(part, field.name)) for field in fields(part)
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Tensor | np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
+
+
+def _png(pixels: Pixels) -> str:
+    if isinstance(pixels, Tensor):
+        scaled = (pixels.detach().float().cpu().clamp(0, 1) * 255).round().byte()
+        pixels = (scaled if scaled.ndim == 2 else scaled.permute(1, 2, 0)).numpy()
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
+    Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels).save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()

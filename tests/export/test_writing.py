@@ -96,6 +96,7 @@ def test_the_file_says_what_it_is(full, halved, colour):
     assert said["written_by"] == f"tupelo {tupelo.__version__}"
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", said["written_on"])
     assert (said["format"], said["precision"]) == ("1", "float32")
+    assert said["checked"] == f"with onnxruntime: {full.agreement}"
     assert halved.metadata["precision"] == "float16"
     onnx.checker.check_model(onnx.load(full.path), full_check=True)
 
@@ -261,8 +262,10 @@ def test_a_missing_package_is_named(colour, tmp_path, monkeypatch, missing):
     if missing == "onnxruntime":
         with pytest.raises(MissingExtra, match=r"check=False \(--no-check\) writes it unchecked"):
             export.onnx(colour, path)
-        assert export.onnx(colour, path, check=False).agreement is None
-        assert path.is_file()
+        unchecked = export.onnx(colour, path, check=False)
+        assert unchecked.agreement is None
+        said = {each.key: each.value for each in onnx.load(path).metadata_props}
+        assert said["checked"] == unchecked.metadata["checked"] == "no"
 
 
 CASES = [

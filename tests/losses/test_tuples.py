@@ -3,6 +3,7 @@ import torch
 
 from tupelo import losses
 from tupelo.errors import InputError
+from tupelo.sections import Shown
 
 
 def rows(*values):
@@ -92,20 +93,23 @@ def test_boundaries_are_those_of_labels_of_any_integer_type(dtype):
 
 
 def test_margin_shows_its_learned_boundaries_in_the_report():
-    nothing = torch.nn.Identity(), torch.zeros(0, 1, 4, 4), torch.zeros(0, dtype=torch.int64)
+    shown = Shown(torch.zeros(0, 1, 4, 4), torch.zeros(0).long(), ["x"], ["ant", "bee"])
+    nothing = torch.nn.Identity(), shown
     loss = losses.Margin(n_classes=3, alpha=0.25)
     with torch.no_grad():
         loss.beta.copy_(torch.tensor([1.25, 0.75, 1.0]))
     (section,) = loss.sections(*nothing)
     (bars,) = section.parts
     assert (list(bars.names), list(bars.values)) == (
-        ["class 0", "class 1", "class 2"],
+        ["ant", "bee", "class 2"],
         [1.25, 0.75, 1.0],
     )
     assert "a boundary less 0.25" in section.text
     assert "each of the 3 classes" in section.text
+    assert "A class with a low boundary" in section.text
     assert "0.75 to 1.25" in section.text
     (shared,) = losses.Margin(beta=1.5).sections(*nothing)
     assert "all classes share one boundary: 1.5." in shared.text
+    assert "A class with" not in shared.text
     assert shared.parts == []
     assert losses.Margin(n_classes=3, learning_rate=0.0).sections(*nothing) == []

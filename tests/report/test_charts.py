@@ -39,7 +39,7 @@ def test_an_empty_log_has_no_charts():
 def test_many_statistics_are_cut_with_a_note():
     found = training_charts([row(1, **{f"s{n}": 1.0 for n in range(20)})])
     assert len(found.small) == 9
-    assert found.note == "11 more columns stand in metrics.csv."
+    assert found.note == "11 more figures could be drawn of metrics.csv."
 
 
 def test_what_is_no_number_leaves_a_gap():
@@ -69,3 +69,20 @@ def test_a_very_long_log_is_thinned_with_both_ends():
     data = curves(log, ["a"], title="", key="k").figure.renderers[0].data_source.data
     assert len(data["x"]) == ROWS
     assert (data["x"][0], data["x"][-1]) == (0, 10 * ROWS - 1)
+
+
+def test_columns_of_several_learners_share_a_figure():
+    log = [row(1, loss=1.0, gradient=1.0, **{"a/active": 0.5, "b/active": 0.25, "b/kept": 3.0})]
+    small = training_charts(log).small
+    assert [chart.title for chart in small] == ["Norm of the gradient", "active", "b/kept"]
+    assert [entry.label for entry in small[1].legend] == ["a", "b"]
+
+
+def test_every_axis_is_labelled():
+    found = training_charts(LOG)
+    for chart in (*found.large, *found.small):
+        assert chart.figure.xaxis[0].axis_label.text == "step"
+    assert [chart.figure.yaxis[0].axis_label.text for chart in found.large] == [
+        "loss",
+        "score, 0 to 1",
+    ]

@@ -45,7 +45,7 @@ def test_the_page_says_what_the_run_came_to(written, run, pictures, vague):
     assert "MAP@R 0.4321 before 0.1000 +0.3321" in text
     assert "Recall@1 0.7500 before 0.8000 -0.0500" in text
     assert "NMI 0.6000 ± 0.0123 0.6000 ± 0.0123 +0.0000" in text
-    assert "24 queries searched a gallery of 24 pictures." in text
+    assert "24 pictures searched each other." in text
     assert "The dashed line marks step 40" in text
     assert "Left out: 2 truncated, 1 no picture." in text
     assert "No picture was left out" not in text
@@ -144,6 +144,7 @@ def test_a_run_from_python_shows_what_is_there(tmp_path, opened, pictures, vague
     page = opened(report.write(tmp_path, pictures, vague, part="train"))
     whole = search(pictures, vague).scores
     assert f"{whole['map@r']:.4f} after training" in page.text
+    assert "none of which trained" not in page.text
     assert "These pictures trained the network" in page.text
 
 
@@ -152,6 +153,22 @@ def test_another_part_than_the_measured_one_is_measured(run, opened, pictures, v
     assert f"{search(pictures, vague).scores['map@r']:.4f} after training" in page.text
     assert "0.4321" not in page.text
     assert "on which the best weights were chosen" in page.text
+
+
+def test_training_pictures_of_a_recipe_are_not_called_new(run, opened, pictures, vague):
+    page = opened(report.write(run, pictures, vague, part="train"))
+    assert "measured on 100 training pictures of 7 classes." in page.text
+    assert "none of which trained" not in page.text
+    assert "These pictures trained the network" in page.text
+
+
+def test_tags_are_called_tags(run, opened):
+    results = json.loads((run / "results.json").read_text())
+    results["data"] |= {"tagged": True, "shared_classes": True}
+    (run / "results.json").write_text(json.dumps(results))
+    page = opened(report.write(run))
+    assert "on 100 pictures with 7 tags; measured on 24 test pictures with 4 tags." in page.text
+    assert "The test tags also trained" in page.text
 
 
 def test_other_pictures_than_those_measured_are_told(run, opened, pictures, vague, embedded):
@@ -309,11 +326,12 @@ def test_the_example_of_the_docs_adds_a_section(run, opened):
     model = models.embedder("convnet", dim=16, channels=1, size=16)
     images, labels = torch.zeros(4, 1, 16, 16), torch.arange(4)
     assert objective(model(images), labels).total.isfinite()
-    found = sections.ask([model, objective], model, images, labels)
+    shown = sections.Shown(images, labels, names_of := ["ant", "bee", "cat", "dog"], names_of)
+    found = sections.ask([model, objective], model, shown)
     (run / "sections.json").write_text(json.dumps(sections.to_json(found)))
     page = opened(report.write(run))
     assert "Centres How long each centre has become" in page.text
-    assert "class 3" in page.text
+    assert "ant" in page.text
 
 
 def test_before_and_after_may_lack_scores(run, opened):

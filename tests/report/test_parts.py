@@ -22,6 +22,9 @@ def test_curves_draw_known_columns_and_name_the_others():
     assert note.note == "Not in metrics.csv, so not shown: colour."
     (only,) = shown(Curves(["colour"]))
     assert only.chart is None
+    wrapped = [{"step": 1, "a/hardness": 0.5, "b/hardness": 0.1, "softhardness": 9.0}]
+    (both,) = blocks(Section("Title", "", [Curves(["hardness"])]), wrapped, "s")
+    assert [entry.label for entry in both.chart.legend] == ["a/hardness", "b/hardness"]
     (empty,) = shown(Curves(["late"]))
     assert empty.note == "These columns of metrics.csv hold no number yet."
 
@@ -47,6 +50,8 @@ def test_points_without_a_place_are_left_out():
     (block,) = shown(Points([0.0, 1.0, math.nan], [0.0, 1.0, 2.0], ["real", "made", "real"]))
     assert block.chart.alt.startswith("2 points of 2 kinds. real: 1; made: 1")
     assert [entry.label for entry in block.chart.legend] == ["real", "made"]
+    axes = shown(Points([0.0], [0.0], ["a"], x_label="width", y_label="height"))[0].chart.figure
+    assert [axis.axis_label.text for axis in axes.axis] == ["width", "height"]
     (none,) = shown(Points([], [], []))
     assert none.note == "There is no point to show."
 
@@ -69,7 +74,7 @@ def test_pictures_keep_their_captions_and_their_budget():
     (cut,) = shown(part, budget_bytes=len(row[0][0]))
     assert cut.note == "3 more pictures stand in sections.json."
     (broken,) = shown(Pictures([["!", part.rows[0][0]]]))
-    assert broken.note == "1 pictures cannot be read."
+    assert broken.note == "1 picture cannot be read."
     assert len(broken.pictures[0][1]) == 1
 
 

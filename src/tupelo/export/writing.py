@@ -109,7 +109,9 @@ def onnx(
     network = copy.deepcopy(original).cpu().float().eval()
     pixels = _pixels(pictures, frame)
     expected = _by_torch(network, pixels)  # before `half` converts the network in place
-    file = _translated(PixelsToRows(network, half=half).eval(), pixels[:2], opset, metadata)
+    program = _translated(PixelsToRows(network, half=half).eval(), pixels[:2], opset)
+    _inscribe(program, metadata)
+    file = program.SerializeToString()
     agreement = compare(file, pixels, expected, half=half) if check else None
     if agreement is not None and not agreement.good:
         advice = "; some networks leave the range of half precision" if half else ""
@@ -117,6 +119,9 @@ def onnx(
             f"the exported network does not answer as torch does: {agreement}{advice}. "
             f"{path} was not written"
         )
+    metadata["checked"] = "no" if agreement is None else f"with onnxruntime: {agreement}"
+    _inscribe(program, metadata)
+    file = program.SerializeToString()
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, file)
     height, width, channels, _ = frame
@@ -177,7 +182,7 @@ def _by_torch(model: nn.Module, pixels: Pixels) -> Rows:
     return torch.cat(rows).numpy()
 
 
-def _translated(network: nn.Module, pixels: Pixels, opset: int, metadata: dict[str, str]) -> bytes:
+def _translated(network: nn.Module, pixels: Pixels, opset: int) -> Any:
     try:
         import onnx as format_of_onnx
         import onnxscript  # noqa: F401
@@ -206,10 +211,16 @@ def _translated(network: nn.Module, pixels: Pixels, opset: int, metadata: dict[s
             f"this model cannot be translated to ONNX: {type(error).__name__}: {reason}"
         ) from error
     _strip(content)
+    return content
+
+
+def _inscribe(content: Any, metadata: dict[str, str]) -> None:
+    """Let the file say what it is."""
+    from onnx.helper import set_model_props
+
     content.producer_name, content.producer_version = metadata["written_by"].split()
     content.doc_string = f"pictures to unit rows. Preparation:\n{metadata['preparation']}"
-    format_of_onnx.helper.set_model_props(content, metadata)
-    return content.SerializeToString()
+    set_model_props(content, metadata)
 
 
 def _strip(content: Any) -> None:

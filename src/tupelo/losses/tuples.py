@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from tupelo.comparison import DISTANCE_EPSILON
 from tupelo.errors import InputError
-from tupelo.sections import Bars, Section
+from tupelo.sections import Bars, Section, Shown
 from tupelo.types import TupleLoss
 
 
@@ -110,27 +110,28 @@ class Margin(TupleLoss):
         active = ((near > 0).sum() + (far > 0).sum()).clamp(min=1).to(near.dtype)
         return (near.sum(1) + far.sum(1)) * (len(anchor) / active)
 
-    def sections(self, model: nn.Module, images: Tensor, labels: Tensor) -> list[Section]:
+    def sections(self, model: nn.Module, shown: Shown) -> list[Section]:
         """The learned boundaries, for the report; nothing where they are fixed."""
         if not self.beta.requires_grad:
             return []
         learned = self.beta.detach().float().cpu().tolist()
         parts = []
-        of = "all classes share one boundary"
+        of, meaning = "all classes share one boundary", ""
         if len(learned) > 1:
-            names = [f"class {number}" for number in range(len(learned))]
+            more = range(len(shown.trained_names), len(learned))
+            names = [*shown.trained_names, *(f"class {number}" for number in more)][: len(learned)]
             parts = [Bars(names, learned, "boundary, in distance of unit rows (0 to 2)")]
-            of = (
-                f"each of the {len(learned)} classes that trained learned its own, numbered in "
-                "the sorted order of their names"
+            of = f"each of the {len(learned):,} classes that trained learned its own"
+            meaning = (
+                " A class with a low boundary is drawn tightly together, one with a high boundary "
+                "has pictures that stay far apart."
             )
         low, high = min(learned), max(learned)
         values = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
         text = (
             f"The margin loss wants positives nearer than a boundary less {self.alpha:g} and "
-            f"negatives farther than the boundary plus {self.alpha:g}; {of}: {values}. A class "
-            "with a low boundary is drawn tightly together, one with a high boundary has pictures "
-            "that stay far apart."
+            f"negatives farther than the boundary plus {self.alpha:g}; {of}: {values}."
+            f"{meaning}"
         )
         return [Section("Boundaries of the margin loss", text, parts)]
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-import tempfile
+import secrets
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ def load(folder: str | Path, *, backbone: nn.Module | None = None) -> Embedder:
         InputError: `backbone` is missing for a model around a module of the user, or given for
             another.
 
-    >>> import torch
+    >>> import tempfile, torch
     >>> from tupelo.models import embedder
     >>> model = embedder("convnet", dim=8).eval()
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -132,15 +132,15 @@ def _architecture(path: Path, header: str) -> Architecture:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Replace a file in one step: a reader sees the old content or the new, never a part."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("xb") as file:  # readable by whom the user lets read new files
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     directory = os.open(path.parent, os.O_RDONLY)
     try:

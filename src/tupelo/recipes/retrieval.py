@@ -20,21 +20,18 @@ import numpy as np
 import torch
 
 import tupelo
-from tupelo import sections
 from tupelo.data import ImageData, ImageSet
 from tupelo.errors import InputError
 from tupelo.evaluation import clustering, nearest, retrieval
-from tupelo.inference import Embeddings, Evaluation, Precision, embed, evaluating, named_labels
+from tupelo.inference import Embeddings, Evaluation, Precision, embed, named_labels
 from tupelo.models import Embedder
 from tupelo.recipes import building
 from tupelo.recipes.recipe import RetrievalRecipe, read_recipe, recipe_from
 from tupelo.recipes.using import clusters_quickly, label_names, tag_sets
 from tupelo.training import Progress, Run, fit
 from tupelo.training.settings import MAY_CHANGE
-from tupelo.types import Objective
 
 QUERIES, NEIGHBOURS = 5, 5
-SHOWN = 40  # pictures that model and objective may show in the report
 PRECISION: dict[str, Literal["auto", Precision]] = {
     "auto": "auto",
     "float32": "32-true",
@@ -180,8 +177,6 @@ def run(recipe: RetrievalRecipe, out: Path, watcher: Watcher | None = None) -> R
         after, found = report.as_dict(), neighbours(judged, gallery, embedded)
     else:
         after, found = {}, []
-    if not repeated:
-        _write(out / "sections.json", json.dumps(_sections(model, objective, judged or data.train)))
     known |= {"after": after, "training": training, "found": [asdict(one) for one in found]}
     _write(out / "results.json", json.dumps(known, indent=2))
     return Result(
@@ -273,7 +268,7 @@ def _processor() -> str:
 
 
 def _sizes(data: ImageData) -> dict[str, Any]:
-    """Pictures and classes of each part, and whether classes that are measured also trained."""
+    """Pictures and classes of each part; whether those measured also trained, and are tags."""
     parts = {
         "train": data.train,
         "validation": data.validation,
@@ -287,27 +282,10 @@ def _sizes(data: ImageData) -> dict[str, Any]:
         for name, side in parts.items()
         if side
     }
-    return sizes | {"shared_classes": bool(judged and known & set(judged.class_names))}
-
-
-def _sections(model: Embedder, objective: Objective, shown: ImageSet) -> list[dict[str, Any]]:
-    """What model and objective have to show for the report, on pictures of a few classes."""
-    if shown.labels.ndim == 2:
-        rows = np.arange(min(SHOWN, len(shown)))
-    else:
-        classes = _first_of_some_classes(shown.labels)
-        chosen = [
-            np.flatnonzero(shown.labels == shown.labels[row])[: SHOWN // len(classes)]
-            for row in classes
-        ]
-        rows = np.concatenate(chosen)
-    batch = shown.batch(rows)
-    device = next(model.parameters()).device
-    with torch.no_grad(), evaluating(model):
-        found = sections.ask(
-            [model, objective], model, batch.images.to(device), batch.labels.to(device)
-        )
-    return sections.to_json(found)
+    return sizes | {
+        "shared_classes": bool(judged and known & set(judged.class_names)),
+        "tagged": data.train.labels.ndim == 2,
+    }
 
 
 def _claim(out: Path, recipe: RetrievalRecipe) -> bool:

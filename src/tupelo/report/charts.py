@@ -53,6 +53,7 @@ def training_charts(rows: Sequence[Row]) -> Charts:
             title="Validation scores",
             key="validation",
             hidden=[name for name in validation if name not in SHOWN_FIRST],
+            label="score, 0 to 1",
             best_step=best,
             log=False,
             names={f"val/{name}": shown for name, shown in scores.NAMES.items()},
@@ -61,17 +62,18 @@ def training_charts(rows: Sequence[Row]) -> Charts:
     small = [
         curves(
             rows,
-            [name],
-            title=_title(name),
+            names,
+            title=_title(title),
             key=f"small-{number}",
-            log=False if name == "lr" else None,
+            log=False if title == "lr" else None,
             small=True,
+            names={name: name.rpartition("/")[0] or name for name in names},
         )
-        for number, name in enumerate(others)
+        for number, (title, names) in enumerate(_alike(others).items())
     ]
     drawn = [chart for chart in small if chart is not None]
     more = len(drawn) - SMALL_AT_MOST
-    note = f"{more} more columns stand in metrics.csv." if more > 0 else ""
+    note = f"{more} more figures could be drawn of metrics.csv." if more > 0 else ""
     return Charts(
         [chart for chart in large if chart is not None], drawn[:SMALL_AT_MOST], note, best
     )
@@ -89,6 +91,18 @@ def _before(columns: list[str], name: str) -> list[str]:
     if name in columns:
         return columns[: columns.index(name)]
     return [column for column in columns if column == "loss"]
+
+
+def _alike(columns: Sequence[str]) -> dict[str, list[str]]:
+    """Columns by what they measure: "learner0/active" and "learner1/active" share a figure.
+
+    >>> _alike(["lr", "a/active", "b/active", "b/remembered"])
+    {'lr': ['lr'], 'active': ['a/active', 'b/active'], 'b/remembered': ['b/remembered']}
+    """
+    groups: dict[str, list[str]] = {}
+    for name in columns:
+        groups.setdefault(name.rpartition("/")[2], []).append(name)
+    return {kind if len(names) > 1 else names[0]: names for kind, names in groups.items()}
 
 
 def _loss_title(columns: Sequence[str]) -> str:

@@ -90,7 +90,13 @@ def curves(
         small: without tools and legend.
         names: shown in place of those of the columns.
     """
-    from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter, Span
+    from bokeh.models import (
+        BasicTickFormatter,
+        ColumnDataSource,
+        HoverTool,
+        NumeralTickFormatter,
+        Span,
+    )
 
     series = {name: _series(rows, name) for name in columns}
     series = {name: (x, y) for name, (x, y) in series.items() if np.isfinite(y).any()}
@@ -99,14 +105,18 @@ def curves(
     logarithmic = _log_helps([y for _, y in series.values()]) if log is None else log
     logarithmic = logarithmic and all((y[np.isfinite(y)] > 0).all() for _, y in series.values())
     figure = blank(
-        height=190 if small else 340,
-        x_axis_label="" if small else "step",
+        height=210 if small else 340,
+        x_axis_label="step",
         y_axis_label=_plain(label),
         y_axis_type="log" if logarithmic else "linear",
         small=small,
     )
     figure.xaxis.formatter = NumeralTickFormatter(format="0,0")
     figure.xaxis.ticker.min_interval = 1  # steps are whole
+    level = max(float(np.nanmax(np.abs(y))) for _, y in series.values())
+    figure.y_range.default_span = 0.2 * level or 1.0  # of the axis of a constant
+    if not logarithmic:
+        figure.yaxis.formatter = BasicTickFormatter(power_limit_low=-7)  # 0.001, not 1.000e-3
     legend = []
     for number, (name, (x, y)) in enumerate(series.items()):
         colour = COLOURS[number % len(COLOURS)]

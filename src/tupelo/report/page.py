@@ -1,6 +1,7 @@
 """The page: everything of a run put together into one file."""
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -242,7 +243,15 @@ def _template() -> Any:
     )
     environment.filters["short"] = figures.shortened
     environment.filters["number"] = parts.number
+    environment.filters["breaking"] = _breaking
     return environment.get_template("report.html.j2")
+
+
+def _breaking(text: str) -> Any:
+    """Names that break after an underscore or slash before they break within a word."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub("([_/])", r"\1<wbr>", str(escape(text))))
 
 
 def _repeat(run: RunFiles) -> str:

@@ -99,15 +99,22 @@ def _blocks(part: Part, rows: Sequence[Row], key: str, budget_bytes: int) -> lis
 
 
 def _curves(part: Curves, rows: Sequence[Row], key: str) -> list[Block]:
-    known = {name for row in rows for name in row}
-    absent = [name for name in part.columns if name not in known]
-    chart = curves(rows, part.columns, title="", key=key, label=part.label, log=part.log)
+    known = list(dict.fromkeys(name for row in rows for name in row))
+    meant = {name: _columns(name, known) for name in part.columns}
+    absent = [name for name, columns in meant.items() if not columns]
+    columns = list(dict.fromkeys(column for found in meant.values() for column in found))
+    chart = curves(rows, columns, title="", key=key, label=part.label, log=part.log)
     found = [] if chart is None else [Block(chart=chart)]
     if absent:
         found.append(Block(note=f"Not in metrics.csv, so not shown: {', '.join(absent)}."))
     elif chart is None:
         found.append(Block(note="These columns of metrics.csv hold no number yet."))
     return found
+
+
+def _columns(name: str, known: Sequence[str]) -> list[str]:
+    """Columns called `name`, or that wrappers of the objective called so after their own name."""
+    return [name] if name in known else [each for each in known if each.endswith(f"/{name}")]
 
 
 def _bars(part: Bars) -> list[Block]:
@@ -173,6 +180,8 @@ def _points(part: Points, key: str) -> list[Block]:
         [names[row] for row in kept] if names else (),
         key=key,
         height=380,
+        x_label=part.x_label,
+        y_label=part.y_label,
     )
     return [Block(chart=chart, note=note)]
 
@@ -206,5 +215,5 @@ def _pictures(part: Pictures, budget_bytes: int) -> list[Block]:
     if cut:
         notes.append(f"{cut:,} more pictures stand in sections.json.")
     if lost:
-        notes.append(f"{lost:,} pictures cannot be read.")
+        notes.append(f"{lost:,} picture{'s' if lost > 1 else ''} cannot be read.")
     return [Block(pictures=rows, note=" ".join(notes))]

@@ -22,6 +22,8 @@ def scatter(
     ringed: np.ndarray | None = None,
     axes: bool = True,
     height: int = 440,
+    x_label: str = "",
+    y_label: str = "",
 ) -> Drawn:
     """Points coloured and marked by their kind.
 
@@ -34,10 +36,13 @@ def scatter(
         ringed: points with a dark ring, (n,).
         axes: with numbers; False where places have no meaning but who is near whom.
         height: in pixels.
+        x_label: of the horizontal axis.
+        y_label: of the vertical axis.
     """
     from bokeh.models import ColumnDataSource, HoverTool, TapTool
 
-    figure = blank(height=height, small=False)
+    figure = blank(height=height, small=False, x_axis_label=x_label, y_axis_label=y_label)
+    figure.match_aspect = not axes  # who is near whom must not depend on the width of the page
     order = list(dict.fromkeys(kinds))
     few = len(order) <= len(COLOURS) * 2  # a glyph and a line in the legend for each
     groups = _groups(len(order), few)

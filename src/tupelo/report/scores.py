@@ -25,8 +25,7 @@ HEADLINES = ("map@r", "recall@1", "r_precision", "nmi")
 MEANINGS = {
     "map@r": (
         "A picture with R relatives looks at its R nearest neighbours: the share of relatives "
-        "there, counting more the nearer they come. 0 to 1; the strictest of these scores and the "
-        "one to compare runs by."
+        "there, counting more the nearer they come. 0 to 1; the score to compare runs by."
     ),
     "r_precision": (
         "The share of relatives among the R nearest neighbours, whatever their order. 0 to 1."
@@ -44,7 +43,8 @@ MEANINGS = {
     "mrr": "Mean of 1 / rank of the nearest relative. 0 to 1, and 1 when it always comes first.",
     "nmi": (
         "How well k-means clusters, as many as classes, agree with the classes. 0 to 1; high by "
-        "chance alone where classes are many and small."
+        "chance alone where classes are many and small. ± is the standard deviation over starts of "
+        "k-means."
     ),
     "ami": "The same corrected for chance: 0 is what chance gives, 1 full agreement.",
     "f1": "How far the pairs put into one cluster and the pairs of one class agree. 0 to 1.",
@@ -72,13 +72,17 @@ def table(before: Scores, after: Scores) -> list[Line]:
     return [_line(name, before, after) for name in NAMES if _shown(name, before, after)]
 
 
-def counts(after: Scores) -> str:
-    """How many pictures the scores are means over, in a sentence."""
+def counts(after: Scores, *, own: bool) -> str:
+    """How many pictures the scores are means over, in a sentence; `own`: they are the gallery."""
     if "n_queries" not in after or "n_gallery" not in after:
         return ""
     queries, gallery = int(after["n_queries"]), int(after["n_gallery"])
     unmatched = int(after.get("n_unmatched", 0))
-    sentence = f"{queries:,} queries searched a gallery of {gallery:,} pictures."
+    sentence = (
+        f"{queries:,} pictures searched each other."
+        if own
+        else f"{queries:,} queries searched a gallery of {gallery:,} pictures."
+    )
     if unmatched:
         sentence += (
             f" {unmatched:,} of them {'has' if unmatched == 1 else 'have'} no relative to find "

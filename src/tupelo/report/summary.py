@@ -25,6 +25,7 @@ class Summary:
         warnings: what to mind when reading the scores.
         parts: (name, pictures, classes) as far as known.
         part: what was measured: "test", "validation", "train" or "".
+        labels: what pictures bear: "classes" or "tags".
     """
 
     sentence: str
@@ -35,6 +36,7 @@ class Summary:
     warnings: list[str]
     parts: list[tuple[str, int, int]]
     part: str
+    labels: str
 
 
 def summarise(run: RunFiles, searched: Searched | None, part: str = "") -> Summary:
@@ -66,16 +68,22 @@ def summarise(run: RunFiles, searched: Searched | None, part: str = "") -> Summa
     ]
     if not parts and searched is not None:
         parts = [(PARTS.get(part, "shown"), len(searched.pictures), searched.pictures.n_classes)]
+    own = data.get("gallery") is None if searched is None else searched.own
     return Summary(
         sentence=_sentence(run, data, part, after),
         facts=_facts(run),
         headlines=scores.headlines(before, after),
         table=scores.table(before, after),
-        counts=scores.counts(after),
+        counts=scores.counts(after, own=own),
         warnings=warnings,
         parts=parts,
         part=part,
+        labels="tags" if _tagged(run, searched) else "classes",
     )
+
+
+def _tagged(run: RunFiles, searched: Searched | None) -> bool:
+    return bool((run.results.get("data") or {}).get("tagged", searched and searched.tagged))
 
 
 def _warnings(part: str, after: scores.Scores, data: Mapping[str, Any], run: RunFiles) -> list[str]:
@@ -95,10 +103,11 @@ def _warnings(part: str, after: scores.Scores, data: Mapping[str, Any], run: Run
             "These pictures trained the network, so the scores are too good to say how it does "
             "on others."
         )
-    if data.get("shared_classes"):
+    if data.get("shared_classes") and part == run.results.get("part"):
+        kind = "tags" if data.get("tagged") else "classes"
         found.append(
-            f"The {part or 'measured'} classes also trained (with other pictures), so the scores "
-            "say nothing about classes that are new."
+            f"The {part or 'measured'} {kind} also trained (with other pictures), so the scores "
+            f"say nothing about {kind} that are new."
         )
     if run.results and not after and "training" not in run.results:
         found.append("The run has not finished: what is shown is as far as it came.")
@@ -106,7 +115,7 @@ def _warnings(part: str, after: scores.Scores, data: Mapping[str, Any], run: Run
 
 
 def _sentence(run: RunFiles, data: Mapping[str, Any], part: str, after: scores.Scores) -> str:
-    recipe = run.recipe
+    recipe, labels = run.recipe, "tags" if data.get("tagged") else "classes"
     if not recipe:
         return "A network trained from Python; the run holds no recipe that would tell more."
     start = "published weights" if recipe.get("pretrained") else recipe.get("weights")
@@ -117,19 +126,23 @@ def _sentence(run: RunFiles, data: Mapping[str, Any], part: str, after: scores.S
         + (f" ({', '.join(chosen)})" if chosen else "")
     )
     if data.get("train"):
-        sentence += f" on {_many(data['train'])}"
+        sentence += f" on {_many(data['train'], labels=labels)}"
     judged = data.get(part)
     if judged:
-        new = "" if data.get("shared_classes") else ", none of which trained"
-        sentence += f"; measured on {_many(judged, part)}{new}"
+        # what else is shown was not compared with the classes that trained
+        new = part == run.results.get("part") and not data.get("shared_classes")
+        sentence += f"; measured on {_many(judged, PARTS[part], labels=labels)}"
+        sentence += ", none of which trained" if new else ""
     elif "n_queries" in after:
-        sentence += f"; measured on {int(after['n_queries']):,} {part} pictures"
+        kind = f"{PARTS[part]} " if part in PARTS else ""
+        sentence += f"; measured on {int(after['n_queries']):,} {kind}pictures"
     return f"{sentence}."
 
 
-def _many(side: Mapping[str, int], kind: str = "") -> str:
-    return (
-        f"{side['pictures']:,} {kind + ' ' if kind else ''}pictures of {side['classes']:,} classes"
+def _many(side: Mapping[str, int], kind: str = "", *, labels: str) -> str:
+    of = "with" if labels == "tags" else "of"
+    return f"{side['pictures']:,} {kind} pictures {of} {side['classes']:,} {labels}".replace(
+        "  ", " "
     )
 
 

@@ -61,7 +61,8 @@ def fit(
         train: the training set.
         validate: held-out classes that choose the best weights and stop the run early; never
             the test set.
-        out: folder of the run: `metrics.csv`, `checkpoint/`, `model/`. None writes nothing, and
+        out: folder of the run: `metrics.csv`, `checkpoint/`, `model/`, and `sections.json` where
+            model or objective have something to show. None writes nothing, and
             nothing can be resumed.
         settings: how; default `Settings()`.
         batches: which items make a batch; default `ClassBalanced` of P = `settings.classes` and

@@ -21,6 +21,7 @@ from tupelo.training.optimizers import build_optimizer, rate_factor, set_rates
 from tupelo.training.records import Job, Progress, Run
 from tupelo.training.resuming import Position, Store, identity
 from tupelo.training.settings import Settings
+from tupelo.training.showing import keep_sections
 from tupelo.training.steps import Seeds, Step, in_chunks, one_piece
 from tupelo.types import Embedded
 
@@ -54,6 +55,7 @@ def train(fabric: Fabric, job: Job, report: Callable[[Progress], None]) -> Run:
     parts.store.load_best()
     if fabric.is_global_zero:
         _save_model(job, position, anew=trained)
+        keep_sections(job, anew=trained)
     return Run(
         folder=job.out,
         best=position.best or {},
