@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tupelo.cli.app import Debug, app, told
+from tupelo.errors import DataError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,8 +53,11 @@ def list_(root: Root = None, debug: Debug = False) -> None:
         base = _folder(root)
         table = _table("name", "pictures", "classes", "split", "licence", "here")
         for known in CATALOGUE.values():
-            place = locate(known.name, base)
-            here = "-" if place is None else "official" if place.layout else "compact"
+            try:
+                place = locate(known.name, base)
+                here = "-" if place is None else "official" if place.layout else "compact"
+            except DataError:
+                here = "unreadable"
             pictures, classes, split = _totals(known)
             name = f"[bold]{known.name}[/bold]\n[dim]{escape(known.title)}[/dim]"
             table.add_row(name, pictures, classes, split, known.licence, here)

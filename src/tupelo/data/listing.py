@@ -1,5 +1,6 @@
 """What a source names before any picture is read: files, labels, groups, a given split."""
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from tupelo.data.imageset import number_labels
 from tupelo.data.pictures import FilePictures, FolderFiles, Pictures, ZipFiles
 from tupelo.errors import DataError
 
+log = logging.getLogger(__name__)
 TRAIN, VALIDATION, TEST, GALLERY = 0, 1, 2, 3
 PART_NAMES = {
     "train": TRAIN, "training": TRAIN,
@@ -61,10 +63,13 @@ class Listing:
 
 
 def walk(root: Path) -> list[str]:
-    """Relative names of all files below `root`, sorted; links are followed, loops are not."""
+    """Relative names of all files below `root`, sorted; links are followed, loops are not.
+
+    What must not be looked into is left out, which is logged.
+    """
     names: list[str] = []
     seen: set[tuple[int, int]] = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
+    for folder, subfolders, files in os.walk(root, onerror=_untold, followlinks=True):
         status = os.stat(folder)  # noqa: PTH116
         key = (status.st_dev, status.st_ino)
         if key in seen:
@@ -74,6 +79,11 @@ def walk(root: Path) -> list[str]:
         place = Path(folder).relative_to(root)
         names += [(place / file).as_posix() for file in files]
     return sorted(names)
+
+
+def _untold(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        log.warning("%s is left out: %s", error.filename, error.strerror)
 
 
 def zip_names(files: ZipFiles) -> list[str]:

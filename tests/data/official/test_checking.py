@@ -2,12 +2,16 @@ import csv
 import gzip
 import hashlib
 import os
+import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tupelo import data as tupelo_data
+from tupelo.data import images
 from tupelo.data.official import mnist
 from tupelo.data.official.catalogue import Count, entry
 from tupelo.data.official.checking import check_data_set
@@ -104,6 +108,58 @@ def test_a_tree_that_is_not_recognised(made, name, mark):
     assert report.form == "missing"
     assert wrong(report) == [("missing", str(tree.folder)), ("missing", mark)]
     assert "expected its folder there as cub200/, CUB_200_2011/" in report.findings[0].message
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "told"),
+    [
+        (
+            "cub200/more/deep/CUB_200_2011",
+            "cub200",
+            "but it begins in {}: give that folder as root",
+        ),
+        ("omniglot/a/python", "omniglot", "but it begins in {}: give that folder as root"),
+        ("cub200/Stanford_Online_Products", "sop", ", it looks like sop"),
+    ],
+)
+def test_a_tree_too_deep_or_of_another_set(made, where, name, told):
+    tree = made(name, where=where)
+    wanted = where.split("/")[0]
+    (finding,) = check_data_set(wanted, tree.root).findings
+    assert told.format(tree.folder) in finding.message
+    with pytest.raises(DataError, match=re.escape(told.format(tree.folder))):
+        tupelo_data.known(wanted, root=tree.root)
+
+
+def test_folders_that_must_not_be_read(made, monkeypatch, caplog):
+    tree = made("cub200")
+    closed = str(tree.folder / "images" / "101.Emu")
+    scan, stat = os.scandir, Path.stat
+
+    def scandir(path="."):
+        if str(path) == closed:
+            raise PermissionError(13, "Permission denied", closed)
+        return scan(path)
+
+    def stat_of(self, **options):
+        if str(self).startswith(f"{closed}/"):
+            raise PermissionError(13, "Permission denied", str(self))
+        return stat(self, **options)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(Path, "stat", stat_of)
+    report = checked(tree)
+    found = [one for one in report.findings if one.kind == "unreadable"]
+    assert [one.path for one in found] == [f"images/101.Emu/Emu_{each}.jpg" for each in range(3)]
+    assert found[0].advice == "change the permissions of its folder"
+    assert f"{closed} is left out: Permission denied" in caplog.text
+    closed = str(tree.folder)
+    with pytest.raises(DataError, match=r"cannot be read: .*Permission denied"):
+        checked(tree)
+    with pytest.raises(DataError, match=r"cannot be read: .*Permission denied"):
+        tupelo_data.known("cub200", root=tree.root)
+    with pytest.raises(DataError, match=r"cannot be read: .*Permission denied"):
+        images(tree.folder)
 
 
 def test_damaged_lists_and_loops_of_links(made):

@@ -38,7 +38,7 @@ def recognise(source: Path, asked: Asked) -> Listing | None:
     One idx file stands for the folder it is in.
 
     Raises:
-        DataError: a list of it is missing or damaged.
+        DataError: a list of it is missing or damaged, or the folder cannot be read.
         InputError: something is asked that it does not have.
     """
     idx = source.is_file() and source.name.removesuffix(".gz") in mnist.FILES
@@ -46,7 +46,8 @@ def recognise(source: Path, asked: Asked) -> Listing | None:
     if not folder.is_dir():
         return None
     for layout in LAYOUTS:
-        root = layout.find(folder)
+        with lists_explained(folder):
+            root = layout.find(folder)
         if root is not None:
             check_asked(layout, asked)
             with lists_explained(root):

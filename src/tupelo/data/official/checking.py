@@ -24,7 +24,7 @@ from tupelo.data.official.layout import (
     counts_of,
     lists_explained,
 )
-from tupelo.data.official.places import describe_expected, locate, root_folder
+from tupelo.data.official.places import describe_expected, instead, locate, root_folder
 from tupelo.data.pictures import (
     FilePictures,
     FolderFiles,
@@ -109,7 +109,7 @@ def check_data_set(
 
     Raises:
         InputError: the name is not in the catalogue.
-        DataError: there is no folder of data sets.
+        DataError: there is no folder of data sets, or it cannot be read.
     """
     known = entry(name) if known is None else known
     base = root_folder(root, name)
@@ -153,7 +153,8 @@ def _official(
         parts = _counted(audit.counts, known.counts, findings)
         return parts, findings, listing.pictures
     parts = _compare(root, audit, known, findings, again)
-    paths = sorted({row.path for row in audit.rows if (root / row.path).is_file()})
+    lost = {one.path for one in findings if one.kind in ("missing", "unreadable")}
+    paths = sorted({row.path for row in audit.rows} - lost)
     return parts, findings, FilePictures(FolderFiles(root), paths)
 
 
@@ -169,7 +170,7 @@ def _compare(
         for row in lost:
             if row.path not in told:
                 told.add(row.path)
-                details.append(_lost(row, row.path in sizes, again))
+                details.append(_lost(root, row, row.path in sizes, again))
         expected = known.counts.get(part)
         found = PartFound(
             part, len(rows), len(rows) - len(lost), len({row.label for row in rows}), expected
@@ -199,9 +200,16 @@ def _compare(
     return parts
 
 
-def _lost(row: Row, here: bool, again: str) -> Finding:
+def _lost(root: Path, row: Row, here: bool, again: str) -> Finding:
     if here:
         return Finding("empty", row.path, "has no content", again)
+    try:
+        (root / row.path).stat()
+    except PermissionError:
+        advice = "change the permissions of its folder"
+        return Finding("unreadable", row.path, "its folder must not be looked into", advice)
+    except OSError:
+        pass
     return Finding("missing", row.path, f"named by the {row.part} list, not here", again)
 
 
@@ -265,15 +273,16 @@ def _missing(known: DataSet, base: Path) -> Report:
     layout = BY_NAME.get(known.name)
     folders = [base / name for name in (known.name, *known.folders)]
     folder = next((one for one in folders if one.is_dir()), folders[0])
+    there = instead(known.name, folder) if folder.is_dir() else ""
     findings = [
         Finding(
             "missing",
             str(folder),
-            f"{known.title} is not recognised in {base}: {describe_expected(known, base)}",
+            f"{known.title} is not recognised in {base}: {describe_expected(known, base)}" + there,
             f"tupelo datasets info {known.name} says what it looks like and where to get it",
         )
     ]
-    if layout is not None and folder.is_dir():
+    if layout is not None and folder.is_dir() and not there:
         findings += [
             Finding("missing", name, "a list that belongs to it is missing")
             for name in layout.lists(folder)

@@ -1,15 +1,17 @@
 """Where a known data set lies: under the folder of data sets, by any of its published names."""
 
 import os
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from tupelo.data.official import BY_NAME, LAYOUTS
 from tupelo.data.official.catalogue import CATALOGUE, DataSet, entry
-from tupelo.data.official.layout import Asked, Layout
+from tupelo.data.official.layout import Asked, Layout, lists_explained
 from tupelo.errors import DataError
 
 PREFIX = "known:"
+SOUGHT = 1000  # entries of a folder that are looked into
 
 
 class Place(NamedTuple):
@@ -38,7 +40,15 @@ def locate(name: str, root: Path) -> Place | None:
     """The official layout of a data set under `root`, else a compact form of it, else None.
 
     `root` may also be the folder of the data set itself.
+
+    Raises:
+        DataError: a folder or list cannot be read.
     """
+    with lists_explained(root):
+        return _locate(name, root)
+
+
+def _locate(name: str, root: Path) -> Place | None:
     known = entry(name)
     layout = BY_NAME.get(name)
     folders = [root / called for called in (name, *known.folders)]
@@ -59,8 +69,8 @@ def find(name: str, root: str | Path | None = None) -> Place:
 
     Raises:
         InputError: the name is not in the catalogue.
-        DataError: there is no folder of data sets, or the data set is not in it, or is there
-            without the files it is recognised by.
+        DataError: there is no folder of data sets, it cannot be read, or the data set is not in
+            it, or is there without the files it is recognised by.
     """
     known = entry(name)
     base = root_folder(root, name)
@@ -70,7 +80,7 @@ def find(name: str, root: str | Path | None = None) -> Place:
     for folder in (base / called for called in (name, *known.folders)):
         if folder.is_dir() and any(folder.iterdir()):
             raise DataError(
-                f"{folder} holds no layout of {name} that is known: "
+                f"{folder} holds no layout of {name} that is known{instead(name, folder)}: "
                 f"`tupelo datasets check {name} --root {base}` says what is missing, `tupelo "
                 f"datasets info {name}` what is expected"
             )
@@ -79,6 +89,21 @@ def find(name: str, root: str | Path | None = None) -> Place:
         f"`tupelo datasets info {name}` says where to get it, `tupelo datasets prepare {name} "
         f"--root {base}` unpacks it"
     )
+
+
+def instead(name: str, folder: Path) -> str:
+    """A phrase: where in a folder the data set begins after all, or which other one is there."""
+    layout = BY_NAME.get(name)
+    for pattern in ("*", "*/*", "*/*/*"):
+        for place in islice(sorted(folder.glob(pattern)), SOUGHT):
+            found = layout.find(place) if layout is not None and place.is_dir() else None
+            if found is not None:
+                return (
+                    f", but it begins in {found}: give that folder as root, or move its content "
+                    f"to {folder}"
+                )
+    others = [one.names[0] for one in LAYOUTS if one is not layout and one.find(folder)]
+    return f", it looks like {' or '.join(others)}" if others else ""
 
 
 def describe_expected(known: DataSet, base: Path) -> str:
