@@ -11,6 +11,7 @@ from tupelo.data.decode import (
     Frame,
     decode,
     fit,
+    prepare,
     quiet_pillow,
     read_header,
 )
@@ -43,6 +44,26 @@ def test_crop_keeps_inside_whatever_the_rounding(side):
     for width in range(1, 600):
         for size in ((width, 700), (700, width), (width, width)):
             assert fit(Image.new("L", size, 7), frame).min() == 7, size
+
+
+@pytest.mark.parametrize("resize", ["crop", "squash", "pad"])
+def test_any_box_of_any_picture_is_cut_within_it(resize):
+    """Sevens where a bicubic kernel over the box may reach, zeros beyond: no zero is seen."""
+    rng = np.random.default_rng(0)
+    for _ in range(400):
+        sides = rng.integers(2, 400, 2)
+        frame = Frame(*rng.integers(1, 260, 2).tolist(), 1, resize)
+        ends = [np.sort(rng.choice(side + 1, 2, replace=False)) for side in sides]
+        (top, bottom), (left, right) = ends
+        reach = 3 + int(2 * max(bottom - top, right - left) / min(frame[:2]))
+        pixels = np.zeros(sides, np.uint8)
+        pixels[max(0, top - reach) : bottom + reach, max(0, left - reach) : right + reach] = 7
+        picture, box = Image.fromarray(pixels), (left, top, right - left, bottom - top)
+        found = prepare(picture, frame, tuple(map(float, box)))
+        assert found.shape == (1, *frame[:2])
+        assert np.isin(found, [7, 255] if resize == "pad" else [7]).all(), (box, sides, frame)
+        beyond = (left - 0.3, top - 0.7, 900.0, 900.0)  # cut at the border of the picture
+        assert prepare(picture, frame, tuple(map(float, beyond))).shape == found.shape
 
 
 def test_crop_without_scaling_is_exact():
