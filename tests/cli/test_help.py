@@ -56,13 +56,13 @@ NAMES = sorted(
 
 
 def draw(folder: Path, classes: int, each: int, seed: int) -> None:
-    """Classes of their own colour; some pictures larger than others."""
+    """Classes of their own colour, all of one size: others would be enlarged to 224 pixels."""
     rng = np.random.default_rng(seed)
     for number in range(classes):
         (folder / f"class{number:02}").mkdir(parents=True)
         colour = rng.integers(0, 200, 3)
         for picture in range(each):
-            pixels = colour + rng.integers(0, 55, (24, 24 + 4 * (picture % 2), 3))
+            pixels = colour + rng.integers(0, 55, (24, 24, 3))
             path = folder / f"class{number:02}" / f"{picture}.png"
             Image.fromarray(pixels.astype(np.uint8)).save(path)
 

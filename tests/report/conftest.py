@@ -64,23 +64,21 @@ def around_classes():
     return _around_classes
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def pictures() -> ImageSet:
     """Six pictures of each of four classes."""
     names = np.repeat(["ant", "bee", "cat", "dog"], 6)
     return _grey(names, paths=[f"{name}/{row}.png" for row, name in enumerate(names)])
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def vague(pictures) -> Embeddings:
     """Embeddings that confuse some classes."""
     return _embedded(pictures, _around_classes(pictures.labels, 1.2))
 
 
-@pytest.fixture
-def run(tmp_path) -> Path:
-    """All files of a run but the model."""
-    folder = tmp_path / "my run"
+def _run(parent: Path) -> Path:
+    folder = parent / "my run"
     folder.mkdir()
     before = SCORES | {"map@r": 0.1, "recall@1": 0.8}
     results = {
@@ -103,6 +101,18 @@ def run(tmp_path) -> Path:
         "path,reason\na.png,truncated: 3 bytes\nb.png,truncated: 9 bytes\nc.png,no picture\n"
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[[Path], Path]:
+    """Writes all files of a run but the model into a new folder."""
+    return _run
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    """All files of a run but the model."""
+    return _run(tmp_path)
 
 
 class Page(HTMLParser):
@@ -140,6 +150,6 @@ class Page(HTMLParser):
         ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def opened() -> Callable[[Path], Page]:
     return Page

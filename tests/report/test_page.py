@@ -28,12 +28,24 @@ HOSTILE = [
 ]
 
 
+@pytest.fixture(scope="module")
+def finished(make_run, tmp_path_factory):
+    """A run that no test changes."""
+    return make_run(tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture(scope="module")
+def written(finished, pictures, vague, opened):
+    return opened(report.write(finished, pictures, vague))
+
+
 @pytest.fixture
-def written(run, pictures, vague, opened):
-    return opened(report.write(run, pictures, vague))
+def without_curves(run):
+    """Figures take most of the time of a page."""
+    (run / "metrics.csv").unlink()
 
 
-def test_the_page_says_what_the_run_came_to(written, run, pictures, vague):
+def test_the_page_says_what_the_run_came_to(written, finished, pictures, vague):
     text = written.text
     assert "<title>my run · Tupelo report</title>" in written.html
     assert (
@@ -49,7 +61,7 @@ def test_the_page_says_what_the_run_came_to(written, run, pictures, vague):
     assert "The dashed line marks step 40" in text
     assert "Left out: 2 truncated, 1 no picture." in text
     assert "No picture was left out" not in text
-    command = f"tupelo train photos --recipe '{run}/recipe.yaml' --out '{run}-again'"
+    command = f"tupelo train photos --recipe '{finished}/recipe.yaml' --out '{finished}-again'"
     assert command in text
     assert "positives: easiest seed: 3" in text
     assert "torch 2.6" in text
@@ -148,6 +160,7 @@ def test_a_run_from_python_shows_what_is_there(tmp_path, opened, pictures, vague
     assert "These pictures trained the network" in page.text
 
 
+@pytest.mark.usefixtures("without_curves")
 def test_another_part_than_the_measured_one_is_measured(run, opened, pictures, vague):
     page = opened(report.write(run, pictures, vague, part="validation"))
     assert f"{search(pictures, vague).scores['map@r']:.4f} after training" in page.text
@@ -155,6 +168,7 @@ def test_another_part_than_the_measured_one_is_measured(run, opened, pictures, v
     assert "on which the best weights were chosen" in page.text
 
 
+@pytest.mark.usefixtures("without_curves")
 def test_training_pictures_of_a_recipe_are_not_called_new(run, opened, pictures, vague):
     page = opened(report.write(run, pictures, vague, part="train"))
     assert "measured on 100 training pictures of 7 classes." in page.text
@@ -162,6 +176,7 @@ def test_training_pictures_of_a_recipe_are_not_called_new(run, opened, pictures,
     assert "These pictures trained the network" in page.text
 
 
+@pytest.mark.usefixtures("without_curves")
 def test_tags_are_called_tags(run, opened):
     results = json.loads((run / "results.json").read_text())
     results["data"] |= {"tagged": True, "shared_classes": True}
@@ -171,12 +186,14 @@ def test_tags_are_called_tags(run, opened):
     assert "The test tags also trained" in page.text
 
 
+@pytest.mark.usefixtures("without_curves")
 def test_other_pictures_than_those_measured_are_told(run, opened, pictures, vague, embedded):
     fewer = pictures.subset(range(20))
     page = opened(report.write(run, fewer, embedded(fewer, vague.z.numpy()[:20])))
     assert "pictures read now are 20, those measured at the end of training were 24" in page.text
 
 
+@pytest.mark.usefixtures("without_curves")
 def test_warnings_stand_in_front(run, opened):
     results = json.loads((run / "results.json").read_text())
     results["data"]["shared_classes"] = True
@@ -188,11 +205,13 @@ def test_warnings_stand_in_front(run, opened):
     assert "none of which trained" not in page.text
 
 
+@pytest.mark.usefixtures("without_curves")
 def test_a_collapsed_embedding_has_no_map(run, opened, pictures, embedded):
     page = opened(report.write(run, pictures, embedded(pictures, np.ones((24, 4)))))
     assert "There is nothing to draw: all embeddings lie at one point." in page.text
 
 
+@pytest.mark.usefixtures("without_curves")
 def test_a_single_class_and_one_picture_a_class(run, opened, grey, embedded):
     rows = np.random.default_rng(0).normal(size=(12, 4))
     one = grey(np.array(["only"] * 12))
@@ -204,6 +223,7 @@ def test_a_single_class_and_one_picture_a_class(run, opened, grey, embedded):
     assert "none can be confused" in page.text
 
 
+@pytest.mark.usefixtures("without_curves")
 def test_tags_have_no_confusions(run, opened, grey, embedded):
     tags = grey([{"red", "big"}, {"red"}, {"big"}, {"blue"}] * 3)
     page = opened(report.write(run, tags, embedded(tags, np.random.rand(12, 4))))  # noqa: NPY002
@@ -212,6 +232,7 @@ def test_tags_have_no_confusions(run, opened, grey, embedded):
     assert "coloured by their first tag" in page.text
 
 
+@pytest.mark.usefixtures("without_curves")
 def test_many_classes_are_found_by_a_list(run, opened, grey, embedded, around_classes):
     many = grey(np.repeat([f"class {n:03}" for n in range(90)], 2))
     z = embedded(many, around_classes(many.labels, 0.5))
@@ -280,6 +301,7 @@ def test_the_largest_pages_stay_below_ten_megabytes(run, embedded, n, side, clas
     assert report.write(run, pictures, z).stat().st_size < 10_000_000
 
 
+@pytest.mark.usefixtures("without_curves")
 def test_the_file_is_replaced_in_one_step(run, monkeypatch):
     path = report.write(run)
     assert path == run / "report.html"
@@ -309,6 +331,7 @@ def test_what_cannot_be_drawn_is_refused(tmp_path, run, pictures, monkeypatch):
         report.write(run)
 
 
+@pytest.mark.usefixtures("without_curves")
 def test_the_page_of_a_run_is_the_same_each_time(run, pictures, vague, tmp_path):
     pages_ = [
         report.write(run, pictures, vague, out=tmp_path / name).read_text() for name in ("a", "b")
@@ -334,6 +357,7 @@ def test_the_example_of_the_docs_adds_a_section(run, opened):
     assert "ant" in page.text
 
 
+@pytest.mark.usefixtures("without_curves")
 def test_before_and_after_may_lack_scores(run, opened):
     results = json.loads((run / "results.json").read_text())
     results["after"] = {"map@r": 0.5}
