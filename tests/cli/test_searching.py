@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from tupelo import models
 from tupelo.cli import app
 from tupelo.cli.searching import SHOWN_QUERIES
+from tupelo.recipes.indexing import SHEET_COLUMNS
 
 
 def tupelo(*arguments: str | Path) -> Result:
@@ -177,6 +178,36 @@ def test_many_queries_are_cut_on_the_screen_and_on_the_sheet(indexed):
     assert "(the first 40 queries)" in text
 
 
+def test_json_is_alone_on_the_output_and_errors_are_not_there(indexed):
+    result = tupelo("search", "run", "none.jpg", "--json")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "none.jpg" in result.stderr
+
+
+def test_one_picture_is_added_under_its_own_path(indexed):
+    shutil.copy("query.png", "odd[1].png")
+    assert "added 1, replaced 0" in ran("index", "run", "odd[1].png", "--add")
+    assert "photos/class0/1.png" in ran("search", "run", "--item", "photos/class0/1.png", "-k", "1")
+    ran("search", "run", "--item", "odd[1].png", "--sheet", "a.png")
+    assert "added 0, replaced 1" in ran("index", "run", "photos/class0/1.png", "--add")
+    assert "deleted 1" in ran("index", "run", "--delete", "odd[1].png")
+    assert "1 item, 0 labels" in ran("index", "run", "odd[1].png", "--out", "flat")
+
+
+def test_a_sheet_is_as_wide_as_fits_and_may_fail_where_none_was_asked_for(indexed):
+    ran("search", "run", "more", "-k", "30", "--sheet", "b.png")
+    write(indexed / "many", range(8), each=10, seed=2)
+    ran("index", "run", "many", "--out", "many.index")
+    ran("search", "run", "query.png", "-k", "80", "--index", "many.index", "--sheet", "c.png")
+    with Image.open("c.png") as sheet:
+        assert sheet.width < (SHEET_COLUMNS + 2) * 130
+    Path("run/search.png").mkdir()
+    text = ran("search", "run", "query.png")
+    assert "no contact sheet" in text
+    assert "1 1.0000 class3" in text
+
+
 def test_without_thumbnails(here):
     ran("index", "run", "photos", "--no-thumbnails")
     ran("search", "run", "query.png")
@@ -219,6 +250,7 @@ def test_pictures_that_cannot_be_read_are_counted_and_listed(here):
         (("search", "run", "--item", "x/1.png"), "no item has the path 'x/1.png'; there are such"),
         (("search", "run", "--vectors", "none.npy"), "--vectors none.npy cannot be read as"),
         (("search", "run", "--vectors", "query.png"), "--vectors query.png cannot be read as"),
+        (("search", "run", "--vectors", "cut.npz"), "--vectors cut.npz cannot be read as"),
         (("search", "run", "--vectors", "narrow.npy"), "queries must have 8 numbers a row"),
         (("search", "run", "--vectors", "other.npz"), "must hold a matrix (rows, width)"),
         (("search", "other", "query.png", "--index", "run/index"), "was built with another model"),
@@ -229,6 +261,7 @@ def test_mistakes_are_told(indexed, arguments, message):
     model(indexed / "other", 1)
     np.save("narrow.npy", np.ones((2, 7)))
     np.savez("other.npz", rows=np.ones((2, 8)))
+    Path("cut.npz").write_bytes(Path("other.npz").read_bytes()[:-30])
     assert message in refused(*arguments)
     assert "30 items" in ran("index", "run")
 

@@ -1,8 +1,11 @@
 """Run by test_store.py: writers of indexes killed by SIGKILL at random moments, and what is left.
 
-Every operation has a folder of its own. After each kill the index must open and hold the content
-before the operation or after it, compared with plain NumPy; then the operation is repeated here
-and must succeed. Writers are forked from a server that has imported everything but LanceDB.
+`FOLDER KILLS SEED` is the long test; `FOLDER` alone a writer without end.
+
+In the long one every operation has a folder of its own. After each kill the index must open and
+hold the content before the operation or after it, compared with plain NumPy; then the operation is
+repeated here and must succeed. Writers are forked from a server that has imported everything but
+LanceDB.
 """
 
 import multiprocessing
@@ -170,5 +173,26 @@ def main(folder: Path, kills: int, seed: int) -> None:
     sys.stdout.write(" ".join(f"{trial.name} {trial.kills}/{trial.turn}" for trial in trials))
 
 
+def states(turn: int) -> list[Items]:
+    """What the folder of `endless` may hold in a turn."""
+    built = items(turn)
+    return [built, together(built, items(turn + 1_000, ADDED, first=ROWS - ADDED // 2))]
+
+
+def endless(folder: Path) -> None:
+    """Build anew, add and rebuild, turn after turn, until a kill."""
+    for turn in range(1, 1_000):
+        search.build(folder, items(turn), overwrite=True)
+        if turn == 1:
+            sys.stdout.write("built\n")
+            sys.stdout.flush()
+        index = search.open(folder)
+        index.add(items(turn + 1_000, ADDED, first=ROWS - ADDED // 2))
+        index.rebuild()
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    if len(sys.argv) == 2:
+        endless(Path(sys.argv[1]))
+    else:
+        main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -1,5 +1,7 @@
 """IVF-PQ: the recall that is told is the recall there is; later items are found."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
@@ -129,6 +131,31 @@ def test_later_items_are_found_counted_and_taken_in(tmp_path):
     assert (
         index.search(more.vectors[30:31], 1)[0] == index.search(more.vectors[30], 1, exact=True)[0]
     )
+
+
+def test_a_rebuild_keeps_the_settings_that_were_given(tmp_path):
+    given = Approximate(probes=1, refine=3)
+    index = search.build(tmp_path / "index", clustered(600, 16), approximate=given)
+    index.add(clustered(600, 16, seed=1))
+    index.rebuild()
+    told = index.info().approximate
+    assert (told["partitions"], told["probes"], told["refine"]) == (4, 1, 3)
+    assert told["asked"] == asdict(given)
+
+
+def test_any_k_and_an_emptied_index(tmp_path):
+    index = search.build(tmp_path / "index", clustered(300, 16), approximate=True)
+    query = np.ones(16)
+    for k in (10**6, 10**9, 2**63):  # LanceDB alone takes memory for k rows and dies
+        assert len(index.search(query, k, exact=False)[0]) == 300
+        assert len(index.like(index.paths()[0], k, exact=False)[0]) == 299
+    index.delete(index.paths()[1:])
+    with pytest.raises(InputError, match="recall needs items to be found; the index holds 1"):
+        index.recall()
+    index.delete(index.paths())
+    assert [len(found) for found in index.search(np.ones((2, 16)), 3)] == [0, 0]
+    with pytest.raises(InputError, match="recall needs items to be found; the index holds 0"):
+        index.recall()
 
 
 def test_too_few_items_are_refused_before_anything_is_written(tmp_path):

@@ -17,6 +17,7 @@ from tupelo.data.decode import Frame
 from tupelo.errors import CheckpointError, DataError, InputError, MissingExtra
 from tupelo.evaluation import nearest
 from tupelo.search import Approximate, Items, store
+from tupelo.search.items import arrow_table
 
 
 def unit(rows):
@@ -284,10 +285,49 @@ def test_bad_arguments_are_told(index, folder, items, queries):
         search.build(folder / "x", pictures(4))
 
 
-def test_without_lancedb_the_extra_is_named(folder, items, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "lancedb", None)
+@pytest.mark.parametrize("name", ["lancedb", "pyarrow"])
+def test_without_lancedb_the_extra_is_named(folder, items, monkeypatch, name):
+    monkeypatch.setitem(__import__("sys").modules, name, None)
     with pytest.raises(MissingExtra, match=r"pip install 'tupelo\[search\]'"):
         search.build(folder, items)
+
+
+def test_a_wrong_place_is_told_before_pictures_are_embedded(tmp_path, two_models):
+    (tmp_path / "holiday.jpg").touch()
+    seen = []
+    with pytest.raises(InputError, match=r"is no index and holds holiday.jpg"):
+        search.build(tmp_path, pictures(4), model=two_models[0], progress=lambda *_: seen.append(1))
+    assert not seen
+
+
+def test_names_that_are_no_text_are_spelled_out_for_pictures_and_refused_in_items(
+    folder, two_models
+):
+    model, _ = two_models
+    pixels = np.random.default_rng(0).integers(256, size=(4, 16, 16, 3), dtype=np.uint8)
+    data = ImageSet.from_arrays(pixels, ["x"] * 4, paths=["caf\udce9.png", "a", "b", "c"])
+    index = search.build(folder, data, model=model)
+    assert index.paths() == ["caf\\udce9.png", "a", "b", "c"]
+    with pytest.raises(InputError, match=r"no item has the path 'caf.udce9.png'"):
+        index.like("caf\udce9.png")
+    with pytest.raises(InputError, match=r"paths and labels must be valid Unicode, got 'x.udce9'"):
+        search.build(folder.with_name("other"), Items(np.eye(2), ["x\udce9", "y"]))
+
+
+def test_a_path_that_occurs_twice_is_found_quickly():
+    rows = np.ones((50_000, 1), np.float32)
+    paths = [str(row) for row in range(49_999)] + ["49998"]
+    started = time.perf_counter()
+    with pytest.raises(InputError, match="unique and not empty: they name items; got '49998'"):
+        arrow_table(Items(rows, paths), 0)
+    assert time.perf_counter() - started < 5  # a count for each path took minutes
+
+
+def test_labels_are_counted_as_tags_and_without_none(folder):
+    index = search.build(folder, Items(np.eye(3), list("abc"), ["red|big", "red", ""]))
+    assert index.info().labels == 2
+    index = search.build(folder, Items(np.eye(3), list("abc")), overwrite=True)
+    assert index.info().labels == 0
 
 
 def trained(folder, seed) -> tp.trained.Trained:

@@ -1,6 +1,7 @@
 """The contact sheet: what is drawn where."""
 
 import io
+import time
 
 import numpy as np
 import pytest
@@ -57,6 +58,14 @@ def test_it_is_drawn_without_pictures_without_finds_and_with_odd_names():
     sheet = contact_sheet([missing, nothing, row()])
     assert sheet.width == contact_sheet([row()]).width
     sheet.save(io.BytesIO(), "PNG")
+
+
+def test_very_long_names_are_drawn_quickly_and_thumbnails_may_be_anything():
+    long = row(name="n" * 20_000, label="l" * 20_000, labels=("x" * 20_000, "y"))
+    started = time.perf_counter()
+    contact_sheet([long] * 3)
+    assert time.perf_counter() - started < 5
+    assert contact_sheet([row(pictures=[b"", b"no picture"])]).size == contact_sheet([row()]).size
 
 
 def test_tags_agree_where_they_share_one():

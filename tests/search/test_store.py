@@ -2,16 +2,19 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.search import killed
 
 from tupelo import search
 from tupelo.errors import CheckpointError, InputError
@@ -34,8 +37,21 @@ def kills(folder, each, seed):
     return sum(int(count) for _, count in done)
 
 
-def test_a_writer_killed_at_some_moments_leaves_old_or_new(tmp_path):
-    assert kills(tmp_path, 1, seed=1) == 3
+def test_a_writer_killed_at_some_moment_leaves_old_or_new(folder):
+    writer = subprocess.Popen(
+        [sys.executable, KILLED, folder],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    with writer:
+        assert writer.stdout.readline() == "built\n"
+        time.sleep(random.uniform(0, 0.3))
+        writer.kill()
+    index = search.open(folder)
+    turn = min(int(label.split()[1]) for label in index.labels(index.paths())) % 1_000
+    assert any(killed.holds(folder, content) for content in killed.states(turn))
+    index.rebuild()  # no lock is left
 
 
 @pytest.mark.slow
@@ -249,6 +265,72 @@ def test_a_full_disk_is_told_and_changes_nothing(index, folder, items, queries, 
     before = index.search(queries, 3)
     with monkeypatch.context() as patch:
         patch.setattr(store, "connect", lambda _: Full())
-        with pytest.raises(OSError, match=r"could not be written: lance error: No space left"):
+        message = (
+            r"could not be written .lance error: No space left on device. and is as it was; make"
+        )
+        with pytest.raises(CheckpointError, match=message):
             search.build(folder, items, overwrite=True)
     assert index.search(queries, 3) == before
+
+
+def test_a_folder_that_cannot_be_written_is_told(index, folder, items, queries, monkeypatch):
+    def no(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    before = index.search(queries, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", no)
+        with pytest.raises(CheckpointError, match=r"could not be written .*Read-only file system"):
+            index.add(Items(queries, list("abcdef")))
+    assert index.search(queries, 3) == before
+
+
+def test_a_damaged_table_is_told_by_a_rebuild(folder, queries):
+    search.build(folder, Items(queries, list("abcdef")))
+    for path in folder.glob("*.lance/data/*"):
+        os.truncate(path, path.stat().st_size - 200)
+    with pytest.raises(CheckpointError, match="build it again: tupelo index RUN SOURCE --rebuild"):
+        search.open(folder).rebuild()
+
+
+def test_every_new_file_and_folder_is_flushed_before_the_pointer_is_renamed(
+    tmp_path, items, queries, monkeypatch
+):
+    folder, flushed, replace_file = tmp_path / "new" / "index", [], Path.replace
+    flush = store._flush
+    monkeypatch.setattr(store, "_flush", lambda path: (flushed.append(Path(path)), flush(path)))
+
+    def replaced(path, target):
+        (table,) = folder.glob("*.lance")
+        made = set(table.rglob("*")) - seen
+        assert made | {table, folder, path} <= set(flushed)
+        assert any("_indices" in each.parts and each.is_dir() for each in made) or seen
+        return replace_file(path, target)
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    seen = set()
+    index = search.build(folder, items, approximate=True)
+    assert {tmp_path, tmp_path / "new", folder} <= set(flushed)
+    assert flushed[-1] == folder  # the rename itself
+    seen = {path for path in folder.rglob("*") if path.is_file() or "_indices" in path.parts}
+    flushed.clear()
+    index.add(Items(queries, list("abcdef")))
+    assert not {path for path in flushed if path in seen} - {folder / store.POINTER}
+
+
+def test_writing_to_an_index_that_is_gone_makes_no_folder(index, folder, items):
+    shutil.rmtree(folder)
+    for work in (lambda: index.add(items), lambda: index.delete("a"), index.rebuild):
+        with pytest.raises(CheckpointError, match="holds no index"):
+            work()
+    assert not folder.exists()
+
+
+def test_opening_follows_a_pointer_that_is_replaced_meanwhile(index, folder, items, monkeypatch):
+    stale = store.read_pointer(folder)
+    search.build(folder, items, overwrite=True)
+    index.delete(items.paths[:1])  # the table of the stale pointer is removed
+    first = iter([stale])
+    read = store.read_pointer
+    monkeypatch.setattr(store, "read_pointer", lambda place: next(first, None) or read(place))
+    assert len(search.open(folder)) == 599

@@ -46,11 +46,17 @@ BAD_REQUEST, INTERRUPTED = 2, 130
 
 
 @contextmanager
-def told(debug: bool, *, again: str = "") -> "Iterator[Screen]":
-    """A screen; errors raised on purpose become one panel, and Ctrl-C says how to go on."""
+def told(debug: bool, *, again: str = "", aside: bool = False) -> "Iterator[Screen]":
+    """A screen; errors raised on purpose become one panel, and Ctrl-C says how to go on.
+
+    Args:
+        debug: let errors through.
+        again: what Ctrl-C says.
+        aside: all that is said goes to standard error: the output is for a program.
+    """
     with Console(stderr=True).status("Loading"):
         from tupelo.cli.screen import Screen  # loads torch, which --help need not wait for
-    screen = Screen()
+    screen = Screen(Console(stderr=True, highlight=False) if aside else None)
     try:
         with screen, screen.logging():
             yield screen

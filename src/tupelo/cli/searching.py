@@ -75,10 +75,15 @@ def index(
     with told(debug, again=again) as screen:
         folder = out or run / "index"
         _check_index(folder, source, add, rebuild, delete, approximate, exact)
+        from rich.markup import escape
+
         from tupelo import search
         from tupelo.recipes import indexing, using
+        from tupelo.search import store
 
         if source is not None:
+            if not add:
+                store.check_place(folder, overwrite=rebuild)
             opened = using.open_run(run)
             found = search.open(folder, model=opened.trained) if add else None
             if found is not None:
@@ -111,7 +116,8 @@ def index(
                 with screen.console.status("Writing"):
                     found.rebuild(approximate=True if approximate else False if exact else None)
         _info(screen, found)
-        screen.line(f"next  tupelo search {run} QUERY" + (f" --index {out}" if out else ""))
+        elsewhere = f" --index {escape(str(out))}" if out else ""
+        screen.line(f"next  tupelo search {escape(str(run))} QUERY{elsewhere}")
 
 
 def _check_index(
@@ -196,7 +202,7 @@ def search(
     debug: Debug = False,
 ) -> None:  # fmt: skip
     """Find the most similar items of an index: a table here, and a contact sheet."""
-    with told(debug) as screen:
+    with told(debug, aside=as_json) as screen:
         if bool(query) + bool(item) + (vectors is not None) != 1:
             raise InputError("give one kind of query: pictures, --item PATH, or --vectors FILE")
         folder = index or run / "index"
@@ -226,15 +232,22 @@ def search(
         else:
             _left_out(screen, asked.bad)
             _table(screen, found_in, asked, found)
-        target = sheet or (None if as_json else run / "search.png")
-        if target is not None:
+        if sheet is None and as_json:
+            return
+        target = sheet or run / "search.png"
+        try:
             _write_sheet(target, indexing.sheet(found_in, asked, found))
-            if not as_json:
-                from rich.markup import escape
+        except InputError as error:
+            if sheet is not None:
+                raise
+            screen.note(f"no contact sheet: {error}")  # nobody asked for it
+            return
+        if not as_json:
+            from rich.markup import escape
 
-                few = len(found) > indexing.SHEET_ROWS
-                first = f" (the first {indexing.SHEET_ROWS} queries)" if few else ""
-                screen.line(f"contact sheet [bold]{escape(str(target))}[/bold]{first}")
+            few = len(found) > indexing.SHEET_ROWS
+            first = f" (the first {indexing.SHEET_ROWS} queries)" if few else ""
+            screen.line(f"contact sheet [bold]{escape(str(target))}[/bold]{first}")
 
 
 def _left_out(screen: "Screen", bad: tuple["BadItem", ...]) -> None:
@@ -255,10 +268,11 @@ def _info(screen: "Screen", index: "Index") -> None:
     from rich.markup import escape
 
     info = index.info()
-    named = "label" if info.labels == 1 else "labels"
+    items = "item" if info.items == 1 else "items"
+    labels = "label" if info.labels == 1 else "labels"
     screen.line(
-        f"[bold]{escape(str(info.folder))}[/bold]: {info.items:,} items, {info.labels:,} {named}, "
-        f"{info.width} numbers an item, {_size(info.bytes)}, version {info.version}"
+        f"[bold]{escape(str(info.folder))}[/bold]: {info.items:,} {items}, {info.labels:,} "
+        f"{labels}, {info.width} numbers an item, {_size(info.bytes)}, version {info.version}"
     )
     if info.approximate is None:
         screen.line("search is exact")

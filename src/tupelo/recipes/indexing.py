@@ -8,7 +8,10 @@ in seconds, and an approximate index over them is built in about a minute on 2 C
 Expected result: a folder `runs/photos/index` that needs neither the pictures nor their source.
 """
 
+import fnmatch
 import os
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +29,7 @@ from tupelo.search import Found, Index, Items, Row, contact_sheet, items_of
 
 FOLDER = "index"  # of a run
 TABLES = (".csv", ".tsv", ".parquet", ".zip")
-SHEET_ROWS = 40  # queries on one contact sheet
+SHEET_ROWS, SHEET_COLUMNS = 40, 50  # queries and neighbours of each on one contact sheet
 
 
 @dataclass(frozen=True)
@@ -120,13 +123,10 @@ def vectors(path: Path) -> Queries:
         InputError: it cannot be read, or holds no matrix; an `.npz` has it under `z`.
     """
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            held = {"z": loaded}
-        else:
-            with loaded:
-                held = dict(loaded)
-    except (OSError, ValueError, EOFError) as error:
+        with path.open("rb") as file:  # closed also where it is no archive
+            loaded = np.load(file, allow_pickle=False)
+            held = {"z": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"--vectors {path} cannot be read as .npy or .npz: {error}") from error
     if "z" not in held or held["z"].ndim not in (1, 2):
         raise InputError(
@@ -163,27 +163,29 @@ def search(
 
 
 def sheet(index: Index, queries: Queries, found: Sequence[Found]) -> Image.Image:
-    """The contact sheet of the first queries, at most `SHEET_ROWS`."""
-    shown = list(zip(queries.names, queries.labels, queries.pictures, found, strict=True))
+    """The contact sheet: the first `SHEET_ROWS` queries, `SHEET_COLUMNS` neighbours of each."""
+    nearest = [each.first(SHEET_COLUMNS) for each in found[:SHEET_ROWS]]
+    shown = zip(queries.names, queries.labels, queries.pictures, nearest, strict=False)
     return contact_sheet(
         [
-            Row(name, label, picture, each, index.thumbnails(each.paths))
-            for name, label, picture, each in shown[:SHEET_ROWS]
+            Row(name, label, picture, near, index.thumbnails(near.paths))
+            for name, label, picture, near in shown
         ]
     )
 
 
 def matching(index: Index, patterns: Sequence[str]) -> list[str]:
-    """Paths of the items that match one of the shell patterns.
+    """Paths of the items that match one of the shell patterns; a path stands for itself.
 
     Raises:
         InputError: a pattern matches none.
     """
     chosen: dict[str, None] = {}
+    paths = index.paths()
     for pattern in patterns:
-        found = index.paths(pattern)
+        found = [pattern] if pattern in paths else fnmatch.filter(paths, pattern)
         if not found:
-            such = ", ".join(map(repr, index.paths()[:3])) or "none"
+            such = ", ".join(map(repr, paths[:3])) or "none"
             raise InputError(f"no item's path matches {pattern!r}; the first ones are {such}")
         chosen.update(dict.fromkeys(found))
     return list(chosen)
@@ -199,6 +201,6 @@ def _from_here(source: str, names: Sequence[str]) -> list[str]:
     ['photos/cat/1.jpg']
     """
     place = Path(os.path.normpath(folder_of(source)))
-    if place.is_file() and place.suffix.lower() in TABLES[:3]:  # names stand beside the manifest
+    if place.is_file() and place.suffix.lower() != ".zip":  # a manifest or a picture
         place = place.parent
     return [(place / name).as_posix() for name in names]

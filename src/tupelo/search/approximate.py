@@ -45,8 +45,8 @@ class Approximate:
         """
         if n < AT_LEAST:
             raise InputError(
-                f"an approximate index needs at least {AT_LEAST} items, got {n}; leave it out: "
-                "exact search of so few takes no time"
+                f"an approximate index needs at least {AT_LEAST} items, got {n}; leave it out "
+                "(of a rebuild by approximate=False, --exact): exact search of so few takes no time"
             )
         most = n // AT_LEAST
         partitions = self.partitions if self.partitions is not None else min(math.isqrt(n), most)

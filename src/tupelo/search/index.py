@@ -3,7 +3,8 @@
 import fnmatch
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,9 +14,9 @@ import torch
 
 from tupelo.data import ImageSet
 from tupelo.errors import CheckpointError, InputError
-from tupelo.evaluation import Neighbours
+from tupelo.search import answers, store
 from tupelo.search import approximate as ivfpq
-from tupelo.search import store
+from tupelo.search.answers import Found
 from tupelo.search.approximate import Approximate
 from tupelo.search.items import Items, arrow_table, items_of, unit_rows
 from tupelo.search.snapshot import Snapshot
@@ -27,38 +28,19 @@ _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
-class Found:
-    """What one query found, nearest first.
-
-    Attributes:
-        paths: of the items.
-        labels: of the items.
-        similarity: cosine, from -1 to 1.
-        exact: every item was compared; False: the approximate index was asked.
-    """
-
-    paths: tuple[str, ...]
-    labels: tuple[str, ...]
-    similarity: tuple[float, ...]
-    exact: bool
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-
-@dataclass(frozen=True)
 class Info:
     """What an index holds.
 
     Attributes:
         folder: of the index.
         items: their number.
-        labels: number of different ones.
+        labels: number of different ones, of tags where items have several; without "".
         width: of a row.
         identity: of the model, "" where the rows came from elsewhere.
         version: grows with every write of a table; a rebuild starts at 1 again.
         approximate: settings of IVF-PQ with `recall`, the share of the `at` nearest that
-            it found for `queries` stored rows when it was built; or None.
+            it found for `queries` stored rows when it was built, and `asked`, the settings that
+            were given; or None.
         unindexed: items added since, which the approximate index compares one by one.
         bytes: on the disk.
     """
@@ -87,7 +69,8 @@ class Index:
         self._memory_bytes = memory_bytes
         self._identity = "" if model is None else model.identity
         self._lock = threading.Lock()
-        self._snapshot = Snapshot(folder, store.read_pointer(folder), memory_bytes)
+        self._snapshot: Snapshot | None = None
+        self._current()
 
     def __len__(self) -> int:
         return self._read(lambda snapshot: snapshot.n)
@@ -103,7 +86,7 @@ class Index:
             return Info(
                 self.folder,
                 snapshot.n,
-                len(set(snapshot.labels(np.arange(snapshot.n)))),
+                snapshot.n_labels(),
                 pointer.width,
                 pointer.identity,
                 pointer.version,
@@ -160,8 +143,7 @@ class Index:
             if from_model:
                 self._check_model(snapshot.pointer)
             _check_width(rows, snapshot.pointer)
-            found, exactly = _search(snapshot, rows, k, where, exact)
-            return [_named(snapshot, *each, exactly) for each in found]
+            return answers.answers(snapshot, rows, k, where, exact)
 
         return self._read(work)
 
@@ -191,8 +173,7 @@ class Index:
 
         def work(snapshot: Snapshot) -> list[Found]:
             own = snapshot.find(wanted)
-            found, exactly = _search(snapshot, snapshot.vectors(own), k, where, exact, own=own)
-            return [_named(snapshot, *each, exactly) for each in found]
+            return answers.answers(snapshot, snapshot.vectors(own), k, where, exact, own)
 
         return self._read(work)
 
@@ -231,11 +212,11 @@ class Index:
             seed: of their choice.
 
         Raises:
-            InputError: the index is not approximate, or see `search`.
+            InputError: the index is not approximate or holds too few items, or see `search`.
         """
         _check_k(k)
         rows = None if queries is None else self._rows(queries)
-        return self._read(lambda snapshot: _recall(snapshot, rows, k, sample, seed))
+        return self._read(lambda snapshot: answers.recall(snapshot, rows, k, sample, seed))
 
     def add(
         self, source: ImageSet | Items, *, thumbnails: bool = True, progress: Progress | None = None
@@ -260,8 +241,8 @@ class Index:
             source = items_of(
                 self._needed_model(), source, thumbnails=thumbnails, progress=progress
             )
-        with store.writing(self.folder):
-            pointer = store.read_pointer(self.folder)
+        with self._writing() as snapshot:
+            pointer = snapshot.pointer
             if pointer.identity and self._identity:
                 self._check_model(pointer)
             table = arrow_table(source, pointer.next_number, pointer.width)
@@ -291,8 +272,7 @@ class Index:
             CheckpointError: another process is writing, or the index is damaged.
         """
         unwanted = [paths] if isinstance(paths, str) else list(dict.fromkeys(paths))
-        with store.writing(self.folder):
-            snapshot = self._current()
+        with self._writing() as snapshot:
             numbers = snapshot.numbers[snapshot.find(unwanted)].tolist()
             if not numbers:
                 return 0
@@ -308,19 +288,20 @@ class Index:
         """Write all items anew: one compact table, in which every item is indexed.
 
         Args:
-            approximate: as in `build`; default as it is, with partitions for the present number.
+            approximate: as in `build`; default as it is, what was not given chosen anew for the
+                present number.
 
         Raises:
             InputError: there are too few items for an approximate index.
             CheckpointError: another process is writing, or the index is damaged.
         """
-        with store.writing(self.folder):
-            snapshot = self._current()
-            wanted = approximate
-            if wanted is None:
-                wanted = snapshot.pointer.approximate is not None
-            settings = _resolved(wanted, snapshot.n, snapshot.pointer.width)
-            _write(self.folder, snapshot.pointer, _again(snapshot), settings)
+        with self._writing() as snapshot:
+            asked = _asked(approximate)
+            if approximate is None and snapshot.pointer.approximate is not None:
+                asked = Approximate(**snapshot.pointer.approximate["asked"])
+            if asked is not None:
+                asked.resolved(snapshot.n, snapshot.pointer.width)
+            _write(self.folder, snapshot.pointer, _again(snapshot), asked)
 
     def _rows(self, queries: Any) -> np.ndarray:
         if _is_rows(queries):
@@ -341,7 +322,8 @@ class Index:
     def _needed_model(self) -> Trained:
         if self.model is None:
             raise InputError(
-                "pictures need a model: open the index with model=tupelo.load(RUN), or pass rows"
+                "pictures need a model: open the index with model=tupelo.load(RUN); or pass rows "
+                "as a NumPy array or tensor"
             )
         return self.model
 
@@ -354,16 +336,25 @@ class Index:
                 f"it was built with, or {store.AGAIN}"
             )
 
+    @contextmanager
+    def _writing(self) -> Iterator[Snapshot]:
+        """Be the only writer of what counts, which is given."""
+        self._current()  # else a folder that is gone would be made
+        with store.writing(self.folder):
+            yield self._current()
+
     def _current(self) -> Snapshot:
         """What counts now; read anew after a write."""
         with self._lock:
-            while self._snapshot.pointer != (pointer := store.read_pointer(self.folder)):
+            while True:
+                pointer = store.read_pointer(self.folder)
+                if self._snapshot is not None and self._snapshot.pointer == pointer:
+                    return self._snapshot
                 try:
                     self._snapshot = Snapshot(self.folder, pointer, self._memory_bytes)
-                except CheckpointError:
+                except CheckpointError:  # damaged, or replaced since its pointer was read
                     if store.read_pointer(self.folder) == pointer:
                         raise
-            return self._snapshot
 
     def _read(self, work: Callable[[Snapshot], _Result]) -> _Result:
         """`work` on what counts; once more where its table was replaced meanwhile."""
@@ -414,24 +405,22 @@ def build(
     ('b.png', 'c.png')
     """
     folder = Path(folder)
-    if not overwrite and (folder / store.POINTER).exists():
-        raise InputError(
-            f"{folder} holds an index; open it to add to it, or pass overwrite=True to replace it"
-        )
+    store.check_place(folder, overwrite=overwrite)
+    asked = _asked(approximate)
     if not isinstance(source, Items):
         if model is None:
             raise InputError("pictures need model, from tupelo.load; or pass Items of rows")
         source = items_of(model, source, thumbnails=thumbnails, progress=progress)
     table = arrow_table(source, 0)
     width = table.schema.field("vector").type.list_size
-    settings = _resolved(approximate, len(table), width)
+    if asked is not None:
+        asked.resolved(len(table), width)
     identity = "" if model is None else model.identity
     frame = None if model is None else list(model.frame)
     pointer = Pointer("", 0, len(table), width, identity, frame, None)
     with store.writing(folder):
-        if not overwrite and (folder / store.POINTER).exists():  # written meanwhile
-            raise InputError(f"{folder} holds an index; open it to add to it")
-        _write(folder, pointer, table, settings)
+        store.check_place(folder, overwrite=overwrite)  # an index may be there meanwhile
+        _write(folder, pointer, table, asked)
     return Index(folder, model, _budget(memory_bytes))
 
 
@@ -453,17 +442,19 @@ def open(
     return Index(Path(folder), model, _budget(memory_bytes))
 
 
-def _write(folder: Path, like: Pointer, content: Any, settings: Approximate | None) -> None:
+def _write(folder: Path, like: Pointer, content: Any, asked: Approximate | None) -> None:
     """Write a table, its index and at last the pointer; only for the one that writes."""
     table = store.create(folder, content)
     pointer = replace(like, table=table.name, version=table.version, approximate=None)
-    if settings is not None:
-        ivfpq.make(table, settings)
-        told = asdict(settings)
+    if asked is not None:
+        settings = asked.resolved(table.count_rows(), like.width)
+        with store.changing(folder):
+            ivfpq.make(table, settings)
+        told = asdict(settings) | {"asked": asdict(asked)}
         pointer = replace(pointer, version=table.version, approximate=told)
         written = Snapshot(folder, pointer, _budget(None))
-        recall = _recall(written, None, ivfpq.MEASURED_AT, ivfpq.SAMPLE, 0)
-        told = told | {"recall": recall, "at": ivfpq.MEASURED_AT}
+        recall = answers.recall(written, None, ivfpq.MEASURED_AT, ivfpq.SAMPLE, 0)
+        told |= {"recall": recall, "at": ivfpq.MEASURED_AT}
         pointer = replace(pointer, approximate=told | {"queries": min(written.n, ivfpq.SAMPLE)})
     store.flush(folder, table.name)
     store.write_pointer(folder, pointer)
@@ -477,60 +468,10 @@ def _again(snapshot: Snapshot) -> Any:
     return pa.RecordBatchReader.from_batches(schema, snapshot.batches())
 
 
-def _resolved(approximate: bool | Approximate, n: int, width: int) -> Approximate | None:
-    if approximate is False:
-        return None
-    settings = Approximate() if approximate is True else approximate
-    return settings.resolved(n, width)
-
-
-def _search(
-    snapshot: Snapshot,
-    rows: np.ndarray,
-    k: int,
-    where: str | None,
-    exact: bool | None,
-    own: np.ndarray | None = None,
-) -> tuple[list[tuple[np.ndarray, np.ndarray]], bool]:
-    """Rows and similarities for each query, without its own item, and whether all were compared."""
-    has = snapshot.pointer.approximate is not None
-    if exact is False and not has:
-        raise InputError(
-            "exact=False needs an approximate index; rebuild it with approximate=True "
-            "(tupelo index RUN --rebuild --approximate)"
-        )
-    exactly = not has if exact is None else exact
-    wanted = k if own is None else k + 1
-    if exactly:
-        found = snapshot.exact(rows, wanted, where)
-        each = [Neighbours(*both) for both in zip(found.indices, found.similarity, strict=True)]
-    else:
-        each = snapshot.approximate(rows, wanted, where)
-    results = []
-    for query, one in enumerate(each):
-        keep = np.ones(len(one.indices), np.bool_) if own is None else one.indices != own[query]
-        results.append((one.indices[keep][:k], one.similarity[keep][:k]))
-    return results, exactly
-
-
-def _recall(snapshot: Snapshot, rows: np.ndarray | None, k: int, sample: int, seed: int) -> float:
-    own = None
-    if rows is None:
-        rng = np.random.default_rng(seed)
-        own = rng.choice(snapshot.n, min(snapshot.n, sample), replace=False)
-        rows = snapshot.vectors(own)
-    truth, _ = _search(snapshot, rows, k, None, True, own)
-    found, _ = _search(snapshot, rows, k, None, False, own)
-    pairs = zip(truth, found, strict=True)
-    shares = [len(np.intersect1d(true[0], got[0])) / len(true[0]) for true, got in pairs]
-    return float(np.mean(shares))
-
-
-def _named(snapshot: Snapshot, rows: np.ndarray, similarity: np.ndarray, exact: bool) -> Found:
-    within = np.clip(similarity, -1, 1)  # float32 rows are of length 1 up to rounding
-    return Found(
-        tuple(snapshot.paths(rows)), tuple(snapshot.labels(rows)), tuple(within.tolist()), exact
-    )
+def _asked(approximate: bool | Approximate | None) -> Approximate | None:
+    if isinstance(approximate, Approximate):
+        return approximate
+    return Approximate() if approximate else None
 
 
 def _is_rows(queries: Any) -> bool:

@@ -1,6 +1,7 @@
 """What is indexed: rows with names, labels and small pictures."""
 
 import io
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,8 @@ def items_of(
     seen = _Seen(pictures, thumbnails)
     z = embed(model.model, seen, progress=progress).z
     labels = _label_names(pictures) if isinstance(pictures, ImageSet) else ()
-    return Items(z, _told_apart(pictures.paths), labels, tuple(seen.thumbnails))
+    paths = _told_apart([in_unicode(path) for path in pictures.paths])
+    return Items(z, paths, [in_unicode(label) for label in labels], tuple(seen.thumbnails))
 
 
 def thumbnail(pixels: UInt8[np.ndarray, "c h w"]) -> bytes:
@@ -86,6 +88,15 @@ def unit_rows(vectors: Any, name: str) -> Float32[np.ndarray, "n d"]:
         InputError: no floating matrix, NaN, infinity or a zero row.
     """
     return products.float32_rows(vectors, name, normalize=True)
+
+
+def in_unicode(name: str) -> str:
+    r"""A file's name as it can be stored and shown: bytes that are no text are spelled out.
+
+    >>> print(in_unicode("caf\udce9.jpg"))
+    caf\udce9.jpg
+    """
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def arrow_table(items: Items, first: int, width: int | None = None) -> Any:
@@ -113,9 +124,12 @@ def arrow_table(items: Items, first: int, width: int | None = None) -> Any:
             "vectors, paths, labels and thumbnails must have one entry an item, got "
             f"{n}, {len(paths)}, {len(labels)} and {len(thumbnails)}"
         )
-    if len(set(paths)) < n or "" in paths:
-        twice = next(path for path in paths if path == "" or paths.count(path) > 1)
-        raise InputError(f"paths must be unique and not empty: they name items; got {twice!r}")
+    bad = next((path for path, times in Counter(paths).items() if not path or times > 1), None)
+    if bad is not None:
+        raise InputError(f"paths must be unique and not empty: they name items; got {bad!r}")
+    bad = next((text for text in (*paths, *labels) if text != in_unicode(text)), None)
+    if bad is not None:
+        raise InputError(f"paths and labels must be valid Unicode, got {bad!r}")
     return _table(np.arange(first, first + n), paths, labels, z, thumbnails)
 
 
@@ -143,10 +157,10 @@ def _told_apart(paths: Sequence[str]) -> list[str]:
     >>> _told_apart(["a", "b", "a"])
     ['a', 'b', 'a#2']
     """
-    times: dict[str, int] = {}
+    times: Counter[str] = Counter()
     names = []
     for path in paths:
-        times[path] = times.get(path, 0) + 1
+        times[path] += 1
         names.append(path if times[path] == 1 else f"{path}#{times[path]}")
     return names
 

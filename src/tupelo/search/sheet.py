@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageFont
 
 from tupelo.errors import InputError
-from tupelo.search.index import Found
+from tupelo.search.answers import Found
 
 SIDE = 112  # pixels of a picture's place
 _GAP, _MARGIN, _LINE, _TEXT = 14, 20, 15, 12
 _INK, _FAINT, _PAPER, _PLACE = "#1a1a1a", "#777777", "#ffffff", "#f1f1f1"
 _RIGHT, _WRONG, _ASKED = "#1a8f3c", "#c62828", "#3b4cc0"
 _CELL = SIDE + 3 * _LINE + 8
+_LONGEST = 60  # characters that could stand in a line: more are not measured
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,13 @@ class _Pen:
 
     def text(self, x: int, y: int, text: str, colour: str, width: int = 0, end: bool = False):
         """One line; cut to `width`, where given, at the start if `end`, else at the end."""
-        whole = text = "".join(each if each.isprintable() else "?" for each in text)
-        while width and text and self._font.getlength(text) > width:
-            cut = len(whole) - 1 if text == whole else len(text.strip(".")) - 1
-            text = "..." + whole[len(whole) - cut :] if end else whole[:cut] + "..."
+        text = "".join(each if each.isprintable() else "?" for each in text)
+        kept = text[-_LONGEST:] if end else text[:_LONGEST]
+        shown = text
+        while width and kept and (len(shown) > _LONGEST or self._font.getlength(shown) > width):
+            kept = kept[1:] if end else kept[:-1]
+            shown = f"...{kept}" if end else f"{kept}..."
+        text = shown
         self._draw.text((x, y), text, colour, font=self._font)
 
     def cell(
@@ -112,10 +116,10 @@ class _Pen:
     ) -> None:
         """A picture in its place; below it rank, label and name, from the first that there is."""
         self._draw.rectangle((x, y, x + SIDE - 1, y + SIDE - 1), _PLACE)
-        if picture is None:
+        shown = None if picture is None else _fitted(picture)
+        if shown is None:
             self.text(x + 24, y + SIDE // 2 - 8, "no picture", _FAINT)
         else:
-            shown = _fitted(picture)
             at = (x + (SIDE - shown.width) // 2, y + (SIDE - shown.height) // 2)
             self._sheet.paste(shown, at)
         if colour:
@@ -142,10 +146,16 @@ class _Pen:
             self._draw.line([(x + 9, y + 2), (x + 2, y + 9)], _WRONG, 2)
 
 
-def _fitted(picture: bytes) -> Image.Image:
-    """A picture as large as its place; small ones keep their pixels, so that nothing blurs."""
-    with Image.open(io.BytesIO(picture)) as opened:
-        shown = opened.convert("RGB")
+def _fitted(picture: bytes) -> Image.Image | None:
+    """A picture as large as its place; small ones keep their pixels, so that nothing blurs.
+
+    None where it cannot be read: items may be given any bytes as a thumbnail.
+    """
+    try:
+        with Image.open(io.BytesIO(picture)) as opened:
+            shown = opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
     times = SIDE / max(shown.size)
     if times >= 2:
         times = int(times)

@@ -70,6 +70,11 @@ class Snapshot:
         """The labels of items."""
         return self._columns["label"].take(rows).to_pylist()
 
+    def n_labels(self) -> int:
+        """How many different labels or tags items have."""
+        joined = _compute().unique(self._columns["label"]).to_pylist()
+        return len({tag for label in joined for tag in label.split("|")} - {""})
+
     def rows_of(self, numbers: np.ndarray) -> np.ndarray:
         """Positions of items by number."""
         rows = np.searchsorted(self.numbers, numbers)
@@ -85,7 +90,8 @@ class Snapshot:
         """
         import pyarrow as pa
 
-        wanted = _compute().is_in(self._columns["path"], value_set=pa.array(paths, pa.string()))
+        valid = [_valid(path) for path in paths]
+        wanted = _compute().is_in(self._columns["path"], value_set=pa.array(valid, pa.string()))
         rows = np.flatnonzero(wanted.to_numpy())
         by_path = dict(zip(self.paths(rows), rows.tolist(), strict=True))
         for path in paths:
@@ -95,7 +101,7 @@ class Snapshot:
 
     def _like(self, path: str) -> str:
         names = self._columns["path"]
-        ends = _compute().ends_with(names, path.rsplit("/", 1)[-1])
+        ends = _compute().ends_with(names, _valid(path.rsplit("/", 1)[-1]))
         near = names.filter(ends).slice(0, 3).to_pylist() or names.slice(0, 3).to_pylist()
         return f"there are such as {', '.join(map(repr, near))}" if near else "the index is empty"
 
@@ -157,14 +163,15 @@ class Snapshot:
             return self._gallery().nearest(queries, k, among)
         best = Neighbours(np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0)))
         for numbers, vectors in self._chunks(where):
-            # Arrow's memory is read-only, which PyTorch refuses
-            near = Gallery(vectors.copy()).nearest(queries, k)
+            near = Gallery(vectors).nearest(queries, k)
             found = Neighbours(self.rows_of(numbers)[near.indices], near.similarity)
             best = merged([best, found], k)
         return best
 
     def approximate(self, queries: np.ndarray, k: int, where: str | None) -> list[Neighbours]:
         """What the IVF-PQ index finds for each query, with exact similarities in exact order."""
+        if k == 0:  # the index is empty
+            return [Neighbours(np.empty(0, np.int64), np.empty(0))] * len(queries)
         found: list[Neighbours] = []
         for start in range(0, len(queries), _QUERIES_AT_ONCE):
             found += self._ask(queries[start : start + _QUERIES_AT_ONCE], k, where)
@@ -188,7 +195,7 @@ class Snapshot:
         ]
 
     def _chunks(self, where: str | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Numbers and rows of items, some at a time."""
+        """Numbers and rows of items, some at a time, each time in the order of insertion."""
         with self._asking(where):
             query = self.table.search().select(["number", "vector"])
             query = query if where is None else query.where(where)
@@ -200,7 +207,9 @@ class Snapshot:
                         f"the index {self.folder} is damaged: it holds rows whose length is not "
                         f"1; {store.AGAIN}"
                     )
-                yield batch["number"].to_numpy(), vectors
+                numbers = batch["number"].to_numpy()
+                order = np.argsort(numbers)  # LanceDB promises none
+                yield numbers[order], vectors[order]
 
     def batches(self) -> Iterator[Any]:
         """All columns, in the order of insertion as far as the table keeps it."""
@@ -218,6 +227,11 @@ def _sorted(query: np.ndarray, vectors: np.ndarray, rows: np.ndarray) -> Neighbo
     similarity = np.array([kernels.similarity(query, row) for row in vectors], np.float64)
     order = np.lexsort((rows, -similarity))
     return Neighbours(rows[order], similarity[order])
+
+
+def _valid(path: str) -> str:
+    """A path that Arrow takes; one of bytes that are no text is in no index."""
+    return path.encode("utf-8", "replace").decode()
 
 
 def _compute() -> Any:

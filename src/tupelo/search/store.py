@@ -92,41 +92,61 @@ def write_pointer(folder: Path, pointer: Pointer) -> None:
     _flush(folder)
 
 
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Be the only writer; the folder is made, and what interrupted writers left is removed.
+def check_place(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder in which no index can be built, before the work is done.
 
     Raises:
-        CheckpointError: another process, or another thread, is writing.
-        InputError: the folder holds something else.
+        InputError: it holds an index that is not to be overwritten, or something else.
+        MissingExtra: LanceDB is not installed.
     """
-    if folder.exists() and not (folder / POINTER).exists():
+    _lancedb()
+    if (folder / POINTER).exists():
+        if not overwrite:
+            raise InputError(
+                f"{folder} holds an index; open it to add to it, or pass overwrite=True to "
+                "replace it"
+            )
+    elif folder.exists():
         others = [path.name for path in _entries(folder) if not _ours(path)]
         if others:
             raise InputError(
                 f"{folder} is no index and holds {others[0]}; give a new or an empty folder"
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("ab") as file:
-        if not _locked(file.fileno()):
-            raise CheckpointError(
-                f"{folder} is being written by another process; wait until it has finished"
-            )
-        _sweep(folder)
-        yield
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Be the only writer; the folder is made, and what interrupted writers left is removed.
+
+    Raises:
+        CheckpointError: another process, or another thread, is writing; or nothing can be
+            written there.
+    """
+    try:
+        made = [place for place in (folder, *folder.parents) if not place.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        for place in made:
+            _flush(place.parent)
+        with (folder / LOCK).open("ab") as file:
+            if not _locked(file.fileno()):
+                raise CheckpointError(
+                    f"{folder} is being written by another process; wait until it has finished"
+                )
+            _sweep(folder)
+            yield
+    except OSError as error:
+        raise _unwritten(folder, error) from error
 
 
 def create(folder: Path, batches: Any) -> Any:
     """A new table beside the others, of Arrow batches or a table; `write_pointer` makes it count.
 
     Raises:
-        OSError: it could not be written, for example because the disk is full.
+        CheckpointError: it could not be written, for example because the disk is full.
     """
     name = f"items-{uuid.uuid4().hex[:12]}"
-    try:
+    with changing(folder):
         return connect(folder).create_table(name, batches)
-    except RuntimeError as error:  # what LanceDB makes of an OSError
-        raise OSError(f"{folder} could not be written: {short(error)}") from error
 
 
 def change(folder: Path, pointer: Pointer, work: Callable[[Any], _Result]) -> tuple[int, _Result]:
@@ -141,6 +161,7 @@ def change(folder: Path, pointer: Pointer, work: Callable[[Any], _Result]) -> tu
         if table.version != pointer.version:  # a writer was killed after its commit
             table.checkout(pointer.version)
             table.restore()
+    with changing(folder):
         result = work(table)
     flush(folder, pointer.table, known=before)
     return table.version, result
@@ -164,11 +185,38 @@ def connect(folder: Path) -> Any:
     Raises:
         MissingExtra: LanceDB is not installed.
     """
+    return _lancedb().connect(folder)
+
+
+def _lancedb() -> Any:
     try:
         import lancedb
+        import pyarrow  # noqa: F401
     except ImportError as error:
         raise MissingExtra("an index needs LanceDB: pip install 'tupelo[search]'") from error
-    return lancedb.connect(folder)
+    return lancedb
+
+
+@contextmanager
+def changing(folder: Path) -> Iterator[None]:
+    """Turn whatever LanceDB says of a write that failed into one error.
+
+    Raises:
+        CheckpointError: the disk is full, or what is there is damaged.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, OSError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise _unwritten(folder, error) from error
+
+
+def _unwritten(folder: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"the index {folder} could not be written ({short(error)}) and is as it was; make room "
+        f"or give another folder, and where it is damaged, {AGAIN}"
+    )
 
 
 @contextmanager
@@ -192,7 +240,8 @@ def flush(folder: Path, table: str, known: frozenset[Path] = frozenset()) -> Non
     """Bring the files of a table to the disk, but for those that were there before."""
     root = folder / f"{table}.lance"
     new = _files(root) - known
-    for path in {*new, *(path.parent for path in new), root, folder}:
+    folders = {place for path in new for place in path.parents if place.is_relative_to(root)}
+    for path in {*new, *folders, root, folder}:
         _flush(path)
 
 
