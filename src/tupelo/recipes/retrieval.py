@@ -226,7 +226,7 @@ def measure(
     precision: str = "auto",
     watcher: Watcher,
 ) -> tuple[Evaluation, tuple[Embeddings, ...]]:
-    """Retrieval of each picture among all others, or in a gallery; clustering while it is quick.
+    """Retrieval of each picture among all others, or in a gallery; clusters of one set, if quick.
 
     Returns:
         The scores, and the embedded pictures with, where there is one, the embedded gallery.
@@ -234,7 +234,7 @@ def measure(
     options: dict[str, Any] = {"precision": PRECISION[precision], "progress": watcher.embedding}
     embedded = embed(model, judged, **options)
     clusters = None
-    if clusters_quickly(judged):
+    if gallery is None and clusters_quickly(judged):
         clusters = clustering(embedded.z.numpy(), embedded.labels)
     if gallery is None:
         return Evaluation(retrieval(embedded.z, embedded.labels), clusters), (embedded,)
