@@ -1,6 +1,6 @@
 """Speed of searching an index: Tupelo, LanceDB's own searches, faiss, and the bare product.
 
-    python benchmarks/search.py [--quick]     # about 10 minutes on 2 idle cores; --quick about 1
+    python benchmarks/search.py [--quick]     # about 14 minutes on 2 idle cores; --quick about 1
 
 Writes docs/results/search-speed.json and .md. Contestants take turns in one process, repetition by
 repetition; ratios are medians of ratios to the bare product of the same repetition. A peer that is
