@@ -221,11 +221,10 @@ def search(
                 reading=screen.reading,
                 embedding=screen.embedding,
             )
-        elif item:
-            asked = indexing.stored(found_in, item)
-        else:
-            assert vectors is not None  # noqa: S101
+        elif vectors is not None:
             asked = indexing.vectors(vectors)
+        else:
+            asked = indexing.stored(found_in, item or [])
         found = indexing.search(found_in, asked, k, where=where, exact=exact)
         if as_json:
             typer.echo(_as_json(found_in, asked, found))
