@@ -154,7 +154,7 @@ def test_more_candidates_and_other_positives():
     assert torch.allclose(second.similarity, z @ torch.cat([z, more]).T)
     assert second.positive[:, 3:].equal(yes)
     assert second.negative[:, :3].equal(first.negative)
-    fewer = second.with_positives(torch.zeros(3, 5, dtype=torch.bool))
+    fewer = second.with_pairs(torch.zeros(3, 5, dtype=torch.bool))
     assert fewer.similarity is second.similarity
     assert fewer.labelled_positive.equal(second.positive)
     assert not fewer.positive.any()

@@ -273,3 +273,26 @@ def test_class_losses_refuse_names_as_labels():
     objective = OnClasses(losses.ProxyNCA(2, 3))
     with pytest.raises(InputError, match=r"class indices .* numbered once for the whole data set"):
         objective(Embedded.of(torch.randn(2, 3)), ["cat", "dog"])
+
+
+def test_negatives_of_a_pair_loss_need_positives():
+    with pytest.raises(InputError, match="so positives must name a rule too"):
+        OnPairs(losses.Contrastive(), negatives="semi-hard")
+    objective = OnPairs(losses.Contrastive(0.0, 2.0), positives="easiest", negatives="hardest")
+    output, labels = Embedded.of(torch.randn(8, WIDTH)), torch.arange(8) % 3
+    c = objective.compare(output, labels)
+    near = c.distance.masked_fill(~c.positive, 9).min(1).values
+    far = (2 - c.distance.masked_fill(~c.negative, 9).min(1).values).clamp(min=0)
+    expected = near[near > 0].mean() + far[far > 0].mean()
+    torch.testing.assert_close(objective(output, labels).total, expected)
+
+
+def test_each_learner_estimates_from_its_own_embeddings():
+    class Listening(OnPairs):
+        def begin_epoch(self, embed_train):
+            self.heard = [output.raw.flatten()[0].item() for output, _ in embed_train()]
+
+    each = PerLearner(Memory(Listening(losses.NTXent()), 4, 1), 2)
+    outputs = tuple(Embedded.of(torch.full((2, 1), value)) for value in (1.0, 2.0))
+    each.begin_epoch(lambda: iter([(outputs, torch.zeros(2))]))
+    assert [memory.objective.heard for memory in each.objectives] == [[1.0], [2.0]]

@@ -3,17 +3,19 @@
 import logging
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from tupelo import selection
+from tupelo import data, selection
 from tupelo.comparison import Comparison
 from tupelo.errors import InputError
 from tupelo.losses import NTXent, Triplet
 from tupelo.objectives import OnPairs, OnTuples
 from tupelo.selection import (
     AllTuples,
+    AsDrawn,
     DistanceWeighted,
     PerAnchor,
     SemiHard,
@@ -390,3 +392,43 @@ def test_distance_weighted_refuses_rows_it_has_no_density_for(caplog):
     assert [r.message for r in caplog.records] == [
         "distance-weighted sampling in width 3: the density changes shape"
     ]
+
+
+def test_as_drawn_lists_the_tuples_of_the_samplers():
+    labels = np.repeat(np.arange(6), 4)
+    z = torch.randn(len(labels), 4)
+    (rows, *_) = data.NPair(labels, 5).epoch(0)
+    tuples = AsDrawn("n-pair")(Comparison.within(z[rows], labels[rows]))
+    assert tuples.negative.shape == (5, 4)
+    for anchor, positive, negatives in zip(*map(torch.Tensor.tolist, tuples), strict=True):
+        assert positive == anchor + 5
+        assert sorted([positive, *negatives]) == [5, 6, 7, 8, 9]
+    (rows, *_) = data.Triplets(labels, 3).epoch(0)
+    tuples = AsDrawn("triplets")(Comparison.within(z[rows], labels[rows]))
+    assert [t.flatten().tolist() for t in tuples] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+
+
+def test_as_drawn_refuses_batches_drawn_otherwise():
+    z, labels = torch.eye(6), torch.tensor([0, 0, 1, 1, 2, 2])
+    with pytest.raises(InputError, match="layout must be 'triplets' or 'n-pair', got 'pairs'"):
+        AsDrawn("pairs")
+    with pytest.raises(InputError, match="must hold 2 rows a tuple, of 2 tuples or more, got 5"):
+        AsDrawn("n-pair")(Comparison.within(z[:5], labels[:5]))
+    with pytest.raises(InputError, match="must hold 3 rows a tuple, got 4 rows"):
+        AsDrawn("triplets")(Comparison.within(z[:4], labels[:4]))
+    with pytest.raises(InputError, match="must have the label of its positive"):
+        AsDrawn("triplets")(Comparison.within(z, labels))
+    same = torch.tensor([0, 1, 0, 1, 0, 2])  # the first negative has the label of its anchor
+    with pytest.raises(InputError, match="another than its negatives, which 1 of 2 tuples break"):
+        AsDrawn("triplets")(Comparison.within(z, same))
+
+
+def test_one_positive_and_one_negative_for_pair_losses():
+    z = torch.tensor([[0.0], [1.0], [1.5], [9.0], [20.0], [20.4]])
+    comparison = Comparison.within(z, torch.tensor([0, 0, 0, 1, 1, 1]))
+    kept = one_positive(comparison, "easiest", negative="hardest")
+    assert kept.positive.nonzero()[:, 1].tolist() == [1, 2, 1, 4, 5, 4]
+    assert kept.negative.nonzero()[:, 1].tolist() == [3, 3, 3, 2, 2, 2]
+    assert torch.equal(kept.labelled_positive, comparison.positive)
+    with pytest.raises(InputError, match=r"both a positive and 4 negative\(s\)"):
+        one_positive(comparison, "easiest", negative="hardest", negatives=4)

@@ -30,6 +30,7 @@ _MODULES = (
     "report",
     "search",
     "selection",
+    "synthesis",
 )
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "report",
     "search",
     "selection",
+    "synthesis",
 ]
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
         report,
         search,
         selection,
+        synthesis,
     )
     from tupelo.comparison import Comparison
     from tupelo.errors import TupeloError

@@ -157,13 +157,15 @@ class Comparison:
             squares = anchors.square().sum(1), candidates.square().sum(1)
             return _Distance.apply(self.similarity if products is None else products, *squares)
 
-    def with_positives(self, positive: Bool[Tensor, "b c"]) -> "Comparison":
-        """The same comparison with other positives; what was computed is kept."""
+    def with_pairs(
+        self, positive: Bool[Tensor, "b c"], negative: Bool[Tensor, "b c"] | None = None
+    ) -> "Comparison":
+        """The same comparison with other positives (and negatives); what was computed is kept."""
         other = Comparison(
             self.anchors,
             self.candidates,
             positive,
-            self.negative,
+            self.negative if negative is None else negative,
             anchor_labels=self.anchor_labels,
             labelled_positive=self.labelled_positive,
         )

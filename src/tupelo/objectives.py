@@ -46,8 +46,14 @@ class ComparingObjective(Objective):
             return output.z
         return output.raw if output.raw.dtype == torch.float64 else output.raw.float()
 
-    def compare(self, output: Embedded, labels, items: Tensor | None = None) -> Comparison:
-        """Compare a batch with itself."""
+    def compare(
+        self,
+        output: Embedded,
+        labels,
+        items: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Comparison:
+        """Compare a batch with itself; wrappers add candidates here."""
         return Comparison.within(self.rows(output), labels, items=items, relation=self.relation)
 
     @abstractmethod
@@ -63,7 +69,7 @@ class ComparingObjective(Objective):
         generator: torch.Generator | None = None,
     ) -> LossValue:
         """Compare the batch with itself and compute the loss."""
-        return self.on(self.compare(output, labels, items), generator)
+        return self.on(self.compare(output, labels, items, generator), generator)
 
 
 class OnPairs(ComparingObjective):
@@ -73,12 +79,14 @@ class OnPairs(ComparingObjective):
         loss: the pair loss.
         positives: keep one positive per anchor, chosen by this rule; "easiest" is easy positive
             sampling. None keeps all.
+        negatives: keep one negative per anchor too, chosen by this rule after the positive. None
+            keeps all, which is what pair losses are made for.
         normalize: compare unit rows.
         relation: see `relate`.
 
     Raises:
-        InputError: not a pair loss; an unknown rule; when called: no anchor has both a positive
-            and a negative.
+        InputError: not a pair loss; an unknown rule; `negatives` without `positives`; when
+            called: no anchor has both a positive and a negative.
 
     >>> from tupelo.losses import Contrastive
     >>> objective = OnPairs(Contrastive())
@@ -92,18 +100,27 @@ class OnPairs(ComparingObjective):
         loss: nn.Module,
         *,
         positives: str | Rule | None = None,
+        negatives: str | Rule | None = None,
         normalize: bool = True,
         relation: Relation | None = None,
     ):
         super().__init__(normalize=normalize, relation=relation)
+        if negatives is not None and positives is None:
+            raise InputError(
+                "negatives are chosen after the positive of an anchor, so positives must name a "
+                "rule too, such as 'random' or 'easiest'; got None"
+            )
         self.loss = _of_kind(loss, PairLoss, "OnPairs")
         self.positives = None if positives is None else as_rule(positives)
+        self.negatives = None if negatives is None else as_rule(negatives)
 
     def on(self, comparison: Comparison, generator: torch.Generator | None = None) -> LossValue:
         """The loss of one comparison."""
         usable_rows(comparison)
         if self.positives is not None:
-            comparison = one_positive(comparison, self.positives, generator)
+            comparison = one_positive(
+                comparison, self.positives, generator, negative=self.negatives
+            )
         terms = self.loss(comparison)
         return _value(terms)
 
@@ -250,7 +267,7 @@ class Memory(Objective):
                 f"the memory keeps rows of width {self.queue.shape[1]} with {_named(self.labels)}, "
                 f"got width {rows.shape[1]} with {_named(labels)}; set dim and tags to fit"
             )
-        comparison = self.objective.compare(output, labels, items)
+        comparison = self.objective.compare(output, labels, items, generator)
         filled = min(int(self.seen), self.size)
         if filled and int(self.steps) >= self.start_after:
             memory = Comparison.between(
@@ -268,6 +285,14 @@ class Memory(Objective):
         value = self.objective.on(comparison, generator)
         self._remember(rows.detach(), labels, items)
         return value._replace(statistics={**value.statistics, "remembered": float(filled)})
+
+    def begin_epoch(self, embed_train: Callable[[], Iterator[tuple[Embedded, Tensor]]]) -> None:
+        """Pass on to the objective."""
+        self.objective.begin_epoch(embed_train)
+
+    def end_epoch(self) -> None:
+        """Pass on to the objective."""
+        self.objective.end_epoch()
 
     @torch.no_grad()
     def _remember(self, rows: Tensor, labels: Tensor, items: Tensor | None) -> None:
@@ -364,10 +389,14 @@ class PerLearner(Objective):
             for i, (objective, one) in enumerate(zip(self.objectives, output, strict=True))
         )
 
-    def begin_epoch(self, embed_train: Callable[[], Iterator[tuple[Embedded, Tensor]]]) -> None:
-        """Pass on to every learner's objective."""
-        for objective in cast("list[Objective]", self.objectives):
-            objective.begin_epoch(embed_train)
+    def begin_epoch(
+        self, embed_train: Callable[[], Iterator[tuple[tuple[Embedded, ...], Tensor]]]
+    ) -> None:
+        """Pass on to every learner's objective, with the embeddings of that learner."""
+        for i, objective in enumerate(cast("list[Objective]", self.objectives)):
+            objective.begin_epoch(
+                lambda i=i: ((output[i], labels) for output, labels in embed_train())
+            )
 
     def end_epoch(self) -> None:
         """Pass on to every learner's objective."""

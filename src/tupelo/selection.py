@@ -298,6 +298,60 @@ class AllTuples:
         return Tuples(anchor[pair], positive[pair], negative[:, None])
 
 
+class AsDrawn:
+    """The tuples that a batch was drawn as, by the place of each row.
+
+    * "triplets": rows [anchors, positives, negatives], as `data.Triplets` draws them.
+    * "n-pair": rows [anchors, positives], as `data.NPair` draws them; the negatives of an anchor
+      are the positives of all others.
+
+    Args:
+        layout: of the rows.
+
+    Raises:
+        InputError: another layout; when called: the number of rows does not fit it, or a positive
+            has another label than its anchor, or a negative the same.
+
+    >>> c = Comparison.within(torch.eye(4), torch.tensor([0, 1, 0, 1]))
+    >>> AsDrawn("n-pair")(c)
+    Tuples(anchor=tensor([0, 1]), positive=tensor([2, 3]), negative=tensor([[3],
+            [2]]))
+    """
+
+    def __init__(self, layout: str):
+        if layout not in ("triplets", "n-pair"):
+            raise InputError(f"layout must be 'triplets' or 'n-pair', got {layout!r}")
+        self.layout = layout
+
+    @torch.no_grad()
+    def __call__(self, comparison: Comparison, generator: torch.Generator | None = None) -> Tuples:
+        """List the tuples of one comparison of a batch with itself."""
+        b = len(comparison.anchors)
+        parts = 3 if self.layout == "triplets" else 2
+        n = b // parts
+        if b % parts or n < (1 if parts == 3 else 2):
+            raise InputError(
+                f"a batch of {self.layout} must hold {parts} rows a tuple"
+                f"{'' if parts == 3 else ', of 2 tuples or more'}, got {b} rows; draw it with "
+                f"data.{'Triplets' if parts == 3 else 'NPair'}"
+            )
+        anchor = torch.arange(n, device=comparison.anchors.device)
+        if parts == 3:
+            tuples = Tuples(anchor, anchor + n, anchor[:, None] + 2 * n)
+        else:
+            others = (anchor + torch.arange(1, n, device=anchor.device)[:, None]) % n
+            tuples = Tuples(anchor, anchor + n, others.T.sort(dim=1).values + n)
+        wrong = ~comparison.positive[tuples.anchor, tuples.positive]
+        wrong |= ~comparison.negative[tuples.anchor[:, None], tuples.negative].all(1)
+        if wrong.any():
+            raise InputError(
+                f"row {int(wrong.nonzero()[0])} of the batch must have the label of its positive "
+                f"and another than its negatives, which {int(wrong.sum())} of {n} tuples break; "
+                f"draw the batch with data.{'Triplets' if parts == 3 else 'NPair'}"
+            )
+        return tuples
+
+
 class WithPositives:
     """Any selector with its positives replaced by those of a rule: EPS for any tuple loss.
 
@@ -323,17 +377,34 @@ class WithPositives:
 
 @torch.no_grad()
 def one_positive(
-    comparison: Comparison, rule: str | Rule, generator: torch.Generator | None = None
+    comparison: Comparison,
+    rule: str | Rule,
+    generator: torch.Generator | None = None,
+    *,
+    negative: str | Rule | None = None,
+    negatives: int = 1,
 ) -> Comparison:
     """The comparison with a single positive per anchor: EPS (`easiest`) for pair losses.
 
+    Args:
+        comparison: of all pairs.
+        rule: for the positive.
+        generator: of random choices.
+        negative: rule that then keeps only some negatives of each anchor; None keeps all.
+        negatives: how many of them, >= 1; with fewer (or drawn twice) fewer are kept.
+
     Raises:
-        InputError: no anchor has a positive.
+        InputError: no anchor has a positive, or no anchor with one has enough negatives.
     """
-    usable_rows(comparison)
+    usable_rows(comparison, 1 if negative is None else negatives)
     chosen = as_rule(rule)(comparison, comparison.positive, None, generator, 1)
-    kept = torch.zeros_like(comparison.positive).scatter_(1, chosen, True)
-    return comparison.with_positives(kept & comparison.positive)
+    kept = torch.zeros_like(comparison.positive).scatter_(1, chosen, True) & comparison.positive
+    if negative is None:
+        return comparison.with_pairs(kept)
+    reference = comparison.distance.detach().gather(1, chosen)[:, 0]
+    drawn = as_rule(negative)(comparison, comparison.negative, reference, generator, negatives)
+    pushed = torch.zeros_like(comparison.negative).scatter_(1, drawn, True) & comparison.negative
+    return comparison.with_pairs(kept, pushed)
 
 
 def easy_positive_indices(

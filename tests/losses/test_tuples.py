@@ -113,3 +113,13 @@ def test_margin_shows_its_learned_boundaries_in_the_report():
     assert "A class with" not in shared.text
     assert shared.parts == []
     assert losses.Margin(n_classes=3, learning_rate=0.0).sections(*nothing) == []
+
+
+def test_n_pair_with_squared_norms_everywhere():
+    """The golden values 6.2 of HDML's N-pair loss: tuples of two anchors, r = 0.003."""
+    a = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    p = torch.tensor([[2.0, 0.0], [0.5, 1.0]], dtype=torch.float64)
+    plain = losses.NPair(l2_weight=0.0)(a, p, p[[1, 0], None]).mean()
+    whole = losses.NPair(l2_weight=0.003 / 4, l2_everywhere=True)(a, p, p[[1, 0], None]).mean()
+    assert plain.item() == pytest.approx(0.25733748, abs=1e-8)
+    assert whole.item() == pytest.approx(0.26005623, abs=1e-8)

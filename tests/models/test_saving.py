@@ -13,7 +13,9 @@ from tupelo.models import ConvNet, embedder, load, save, saving
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return embedder("convnet", dim=8, channels=1, layer_norm=True, dropout=0.1, size=28).eval()
+    return embedder(
+        "convnet", dim=8, channels=1, layer_norm=True, batch_norm=True, dropout=0.1, size=28
+    ).eval()
 
 
 @pytest.mark.parametrize(
@@ -117,9 +119,9 @@ def test_tensors_that_do_not_fit(tmp_path, model):
     save(model, tmp_path)
     header = json.dumps(json.loads((tmp_path / "model.json").read_text()))
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
-    del state["head.2.weight"]
+    del state["head.3.weight"]
     save_file(state, tmp_path / "model.safetensors", metadata={"tupelo": header})
-    with pytest.raises(CheckpointError, match=r"does not fit its architecture.*head\.2\.weight"):
+    with pytest.raises(CheckpointError, match=r"does not fit its architecture.*head\.3\.weight"):
         load(tmp_path)
 
 

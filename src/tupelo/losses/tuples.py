@@ -151,16 +151,19 @@ class NPair(TupleLoss):
 
     Args:
         l2_weight: weight of the squared norm of the anchors, >= 0.
+        l2_everywhere: also of the others of each tuple, averaged over positive and negatives. With
+            a quarter of TensorFlow's `reg_lambda` as weight this is the loss its users know.
 
     Raises:
         InputError: negative `l2_weight`.
     """
 
-    def __init__(self, l2_weight: float = 0.002):
+    def __init__(self, l2_weight: float = 0.002, *, l2_everywhere: bool = False):
         super().__init__()
         if l2_weight < 0:
             raise InputError(f"l2_weight must be >= 0, got {l2_weight}")
         self.l2_weight = l2_weight
+        self.l2_everywhere = l2_everywhere
 
     def forward(
         self,
@@ -173,7 +176,11 @@ class NPair(TupleLoss):
         to_positive = (anchor * positive).sum(-1)
         to_negative = (negative @ anchor[:, :, None])[:, :, 0]
         terms = F.softplus(to_negative.logsumexp(1) - to_positive)
-        return terms + self.l2_weight * anchor.square().sum(-1)
+        squares = anchor.square().sum(-1)
+        if self.l2_everywhere:
+            others = positive.square().sum(-1) + negative.square().sum((1, 2))
+            squares = squares + others / (1 + negative.shape[1])
+        return terms + self.l2_weight * squares
 
 
 def class_indices(labels: Tensor | None, rows: int, n_classes: int, what: str) -> Int[Tensor, " n"]:

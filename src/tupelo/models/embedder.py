@@ -34,6 +34,7 @@ class Architecture:
         std: divides them afterwards.
         bias: the head has one.
         layer_norm: layer normalisation without learned scale before the head.
+        batch_norm: batch normalisation before the head, as HDML has it.
         dropout: share of features dropped in training before the head.
         freeze_batchnorm: batch normalisation keeps its running statistics in training.
     """
@@ -49,6 +50,7 @@ class Architecture:
     layer_norm: bool = False
     dropout: float = 0.0
     freeze_batchnorm: bool = False
+    batch_norm: bool = False
 
     def __post_init__(self):
         for name in ("features", "dim", "channels"):
@@ -87,6 +89,8 @@ class Embedder(nn.Module):
         layers: list[nn.Module] = []
         if architecture.layer_norm:
             layers.append(nn.LayerNorm(architecture.features, elementwise_affine=False))
+        if architecture.batch_norm:
+            layers.append(nn.BatchNorm1d(architecture.features))
         if architecture.dropout:
             layers.append(nn.Dropout(architecture.dropout))
         linear = nn.Linear(architecture.features, architecture.dim, bias=architecture.bias)
@@ -154,6 +158,7 @@ def embedder(
     features: int | None = None,
     bias: bool = True,
     layer_norm: bool = False,
+    batch_norm: bool = False,
     dropout: float = 0.0,
     freeze_batchnorm: bool | None = None,
 ) -> Embedder:
@@ -175,6 +180,7 @@ def embedder(
         features: width f of a module of yours; default its attribute `num_features`.
         bias: the head has one.
         layer_norm: layer normalisation without learned scale before the head.
+        batch_norm: batch normalisation before the head, as HDML has it; never frozen.
         dropout: share in [0, 1) of the features dropped in training.
         freeze_batchnorm: batch normalisation keeps its running statistics in training (its scale
             and shift are still learned), as is usual in fine-tuning for metric learning; default
@@ -223,6 +229,7 @@ def embedder(
             layer_norm=layer_norm,
             dropout=dropout,
             freeze_batchnorm=frozen,
+            batch_norm=batch_norm,
         ),
     )
 

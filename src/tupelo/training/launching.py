@@ -209,8 +209,10 @@ def _in_processes(job: Job, report: Callable[[Progress], None]) -> Run:
 
 
 def _one_of_several(fabric: Fabric, *, job: Job, folder: Path, sender: Connection) -> None:
-    # weights arrive in memory that the processes share; each needs its own
-    job = replace(job, model=copy.deepcopy(job.model), objective=copy.deepcopy(job.objective))
+    # weights arrive in memory that the processes share; each needs its own. Copied together, so
+    # that an objective that refers to the model still does
+    model, objective = copy.deepcopy((job.model, job.objective))
+    job = replace(job, model=model, objective=objective)
     report = sender.send if fabric.is_global_zero else _nothing
     try:
         run = train(fabric, job, report)

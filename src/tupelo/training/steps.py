@@ -87,7 +87,8 @@ def in_chunks(fabric: Fabric, network: _FabricModule, objective: Objective, rows
         pieces = batch.images.split(rows)
         output = _embed(network, pieces, seeds)
         value = _loss(objective, output, batch, seeds)
-        fabric.backward(value.total)
+        with fabric.no_backward_sync(network):  # objectives may use the head of the network too
+            fabric.backward(value.total)
         share_gradients(objective)
         gradients = zip(*(_split(leaf, rows, len(pieces)) for leaf in leaves(output)), strict=True)
         for i, (piece, gradient) in enumerate(zip(pieces, gradients, strict=True)):

@@ -1,0 +1,1 @@
+"""Synthesis of embeddings: harder negatives (HDML), further members of classes (IAA)."""
