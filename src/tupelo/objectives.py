@@ -7,6 +7,7 @@ An objective is all that the training loop sees. Objectives wrap each other inst
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import cast
 
 import torch
@@ -389,14 +390,15 @@ class PerLearner(Objective):
             for i, (objective, one) in enumerate(zip(self.objectives, output, strict=True))
         )
 
-    def begin_epoch(
-        self, embed_train: Callable[[], Iterator[tuple[tuple[Embedded, ...], Tensor]]]
-    ) -> None:
+    def begin_epoch(self, embed_train: Callable[[], Iterator[tuple[Embedded, Tensor]]]) -> None:
         """Pass on to every learner's objective, with the embeddings of that learner."""
+
+        def learner(i: int) -> Iterator[tuple[Embedded, Tensor]]:
+            for output, labels in embed_train():
+                yield cast("tuple[Embedded, ...]", output)[i], labels
+
         for i, objective in enumerate(cast("list[Objective]", self.objectives)):
-            objective.begin_epoch(
-                lambda i=i: ((output[i], labels) for output, labels in embed_train())
-            )
+            objective.begin_epoch(partial(learner, i))
 
     def end_epoch(self) -> None:
         """Pass on to every learner's objective."""
