@@ -80,6 +80,16 @@ def test_head_options(images):
     assert torch.equal(model.eval()(images).z, model(images).z)
 
 
+def test_batch_normalisation_before_the_head_is_never_frozen(images):
+    model = embedder("convnet", dim=8, batch_norm=True, freeze_batchnorm=True).train()
+    norm, linear = model.head
+    features = model(images).features
+    normed = (features - features.mean(0)) / (features.var(0, unbiased=False) + norm.eps).sqrt()
+    torch.testing.assert_close(model.embed(features).raw, linear(normed), rtol=0, atol=1e-4)
+    assert int(norm.num_batches_tracked) == 2
+    assert not torch.equal(norm.running_mean, torch.zeros_like(norm.running_mean))
+
+
 def test_frozen_batchnorm_keeps_its_statistics_and_learns_its_scale(images):
     model = embedder("resnet18", dim=4, freeze_batchnorm=True).train()
     before = model.backbone.bn1.running_mean.clone()
