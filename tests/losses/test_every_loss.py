@@ -145,6 +145,18 @@ def all_triplets(z, labels, average="active", margin=0.2):
     return mean_active(hinges) if average == "active" else np.mean(hinges)
 
 
+def hardest_negative(z, labels, average="active"):
+    total = 0.0
+    for i in range(len(z)):
+        positives, negatives = neighbours(labels, i)
+        if positives and negatives:
+            nearest = min(apart(z[i], z[k]) for k in negatives)
+            hinges = [relu(apart(z[i], z[j]) - nearest + 0.2) for j in positives]
+            mean = {"active": mean_active, "all": np.mean, "sum": sum}[average]
+            total += mean(hinges)
+    return total / len(z)
+
+
 def triplet(z, labels, power=1):
     return np.mean(
         [
@@ -255,6 +267,15 @@ CASES = {
     "all-triplets": Case(on_pairs(losses.AllTriplets), all_triplets),
     "all-triplets-mean": Case(
         on_pairs(losses.AllTriplets, average="all"), lambda z, y: all_triplets(z, y, "all")
+    ),
+    "hardest-negative": Case(on_pairs(losses.HardestNegativeTriplets), hardest_negative),
+    "hardest-negative-mean": Case(
+        on_pairs(losses.HardestNegativeTriplets, average="all"),
+        lambda z, y: hardest_negative(z, y, "all"),
+    ),
+    "hardest-negative-sum": Case(
+        on_pairs(losses.HardestNegativeTriplets, average="sum"),
+        lambda z, y: hardest_negative(z, y, "sum"),
     ),
     "triplet": Case(lambda: OnTuples(AllTuples(), losses.Triplet()), triplet),
     "triplet-squared": Case(

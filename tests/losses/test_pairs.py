@@ -31,6 +31,8 @@ BY_HAND = [
     # (1,0,2): .461971, (2,3,0): .2, (2,3,1): .981758; the other five are inactive
     (losses.AllTriplets(), 1.643729 / 3),
     (losses.AllTriplets(average="all"), 1.643729 / 8),
+    # nearest negatives at 1.414214, .632456, .632456, 1.788854: anchor 1 .461971, anchor 2 .981758
+    (losses.HardestNegativeTriplets(), (0.461971 + 0.981758) / 4),
 ]
 
 
@@ -54,6 +56,8 @@ def test_value_worked_by_hand(loss, value):
         (lambda: losses.LiftedStructure(margin=0.0), "margin must be > 0, got 0.0"),
         (lambda: losses.AllTriplets(margin=0.0), "margin must be > 0, in distance units, got 0.0"),
         (lambda: losses.AllTriplets(average="sum"), "'active' or 'all', got 'sum'"),
+        (lambda: losses.HardestNegativeTriplets(0.0), "margin must be > 0, in distance units"),
+        (lambda: losses.HardestNegativeTriplets(average="x"), "'active', 'all' or 'sum', got 'x'"),
     ],
 )
 def test_settings_out_of_range_are_refused(build, message):

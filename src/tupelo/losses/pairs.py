@@ -342,6 +342,45 @@ class AllTriplets(PairLoss):
         return sums * (len(sums) / count.clamp(min=1).to(sums.dtype))
 
 
+class HardestNegativeTriplets(PairLoss):
+    """The triplet hinge of every positive of an anchor against its single nearest negative.
+
+    max(D_ap - min_n D_an + margin, 0), put together over the positives of an anchor and averaged
+    over the anchors. Source: Fu et al., "Intra-class Adaptive Augmentation", IEEE TMM 2022,
+    eq. 19, who state neither the margin nor whether the sum over positives is divided.
+
+    Args:
+        margin: distance units, > 0.
+        average: over the "active" positives of each anchor, over "all" of them, or the "sum" that
+            the equation prints.
+
+    Raises:
+        InputError: margin not > 0 or an unknown `average`.
+    """
+
+    def __init__(self, margin: float = 0.2, *, average: str = "active"):
+        super().__init__()
+        if not margin > 0:
+            raise InputError(f"margin must be > 0, in distance units, got {margin}")
+        if average not in ("active", "all", "sum"):
+            raise InputError(f"average must be 'active', 'all' or 'sum', got {average!r}")
+        self.margin = margin
+        self.average = average
+
+    def forward(self, comparison: Comparison) -> Float[Tensor, " b"]:
+        """Terms of one comparison."""
+        distance = comparison.distance
+        b = len(distance)
+        rows, columns = comparison.positive.nonzero(as_tuple=True)
+        nearest = distance.masked_fill(~comparison.negative, math.inf).amin(1)
+        hinge = F.relu(distance[rows, columns] - nearest[rows] + self.margin)
+        sums = _by_row(hinge, rows, b)
+        if self.average == "sum":
+            return sums
+        counted = hinge > 0 if self.average == "active" else torch.ones_like(hinge)
+        return sums / _by_row(counted.to(hinge.dtype), rows, b).clamp(min=1)
+
+
 def log_one_plus_sums(exponents: Tensor, groups: Tensor, n: int) -> Float[Tensor, " n"]:
     """log(1 + sum of exp) of each of n groups.
 

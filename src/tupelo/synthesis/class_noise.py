@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tupelo.comparison import check_rows, label_tensor
 from tupelo.errors import InputError
 from tupelo.losses.tuples import class_indices
-from tupelo.sections import Section, Shown
+from tupelo.sections import Bars, Curves, Points, Section, Shown
 from tupelo.synthesis.statistics import (
     ClassStatistics,
     NeighbourCorrection,
@@ -21,8 +21,6 @@ from tupelo.synthesis.statistics import (
 from tupelo.types import Embedded
 
 _log = logging.getLogger(__name__)
-
-STATISTICS = ("strength", "class_variance", "corrected", "synthetic")
 
 
 class ClassNoise(nn.Module):
@@ -153,6 +151,67 @@ class ClassNoise(nn.Module):
         strength = self.strength_now()
         if strength is None:
             return None
+        return self._around(rows, indices, strength, generator).flatten(0, 1), indices
+
+    def report(self, strength: float | None, rows: int) -> dict[str, float]:
+        """Numbers for the log of a step that drew with this strength around so many rows."""
+        variance, corrected = self.summary.tolist()
+        drawn = 0 if strength is None else self.copies * rows
+        return {
+            "strength": strength or 0.0,
+            "class_variance": variance,
+            "corrected": corrected,
+            "synthetic": float(drawn),
+        }
+
+    def sections(self, model: nn.Module, shown: Shown) -> list[Section]:
+        """What was drawn, for the report; nothing before the first estimate."""
+        if not int(self.classes.seen.sum()):
+            return []
+        variance = self.deviation.square().mean(1).tolist()
+        more = range(len(shown.trained_names), len(variance))
+        names = [*shown.trained_names, *(f"class {number}" for number in more)][: len(variance)]
+        borrowed = float(self.summary[1])
+        text = (
+            f"From epoch {self.starts} on every embedding of a batch was joined by {self.copies} "
+            "synthetic ones, drawn around it with the variance of its class; they are further "
+            "candidates, never anchors' own positives. Strength is the factor of the variance and "
+            "0 before that; class_variance is the mean variance that rows are drawn with, before "
+            "the embeddings are brought to unit length; synthetic_hardest is the share of anchors "
+            f"whose nearest negative is a synthetic row. {borrowed:.0%} of the classes borrow "
+            "variance from similar ones. The bars are the variance of each class; the points are "
+            "pictures and what would be drawn around them, a class that did not train with the "
+            "variance of the nearest one that did."
+        )
+        parts = [
+            Curves(["strength", "synthetic_hardest"], "share"),
+            Curves(["class_variance"], "variance"),
+            Bars(names[: len(variance)], variance, "variance, mean of the dimensions"),
+        ]
+        return [
+            Section("Synthetic members of classes", text, [*parts, *self._points(model, shown)])
+        ]
+
+    def _points(self, model: nn.Module, shown: Shown) -> list[Points]:
+        output = model(shown.images)
+        if not isinstance(output, Embedded) or shown.labels.ndim != 1:
+            return []
+        rows, names = output.raw.float(), [shown.class_names[i] for i in shown.labels.tolist()]
+        nearest = torch.cdist(rows, self.classes.mean.to(rows)).argmin(1).tolist()
+        number = {name: i for i, name in enumerate(shown.trained_names)}
+        indices = [number.get(name, near) for name, near in zip(names, nearest, strict=True)]
+        drawn = self._around(
+            rows,
+            torch.tensor(indices, device=rows.device),
+            self.strength_now() or self.strength,
+            torch.Generator().manual_seed(0),
+        ).flatten(0, 1)
+        kinds = ["real"] * len(rows) + ["synthetic"] * len(drawn)
+        return [Points.of(torch.cat([rows, drawn]), kinds, names * (1 + self.copies))]
+
+    def _around(
+        self, rows: Tensor, indices: Tensor, strength: float, generator: torch.Generator | None
+    ) -> Float[Tensor, "m b d"]:
         # drawn where the generator is, so that the noise does not depend on the device of the rows
         source = rows.device if generator is None else generator.device
         noise = torch.randn(
@@ -162,20 +221,7 @@ class ClassNoise(nn.Module):
         if self.legacy_square_roots:
             deviation = torch.stack([deviation ** (0.5**copy) for copy in range(self.copies)])
         centre = rows if self.centre == "sample" else self.classes.mean[indices].to(rows.dtype)
-        drawn = centre + noise.mul_(deviation * math.sqrt(strength))
-        return drawn.flatten(0, 1), indices
-
-    def report(self, rows: int) -> dict[str, float]:
-        """Numbers for the log of a step that drew around so many rows."""
-        strength = self.strength_now()
-        drawn = 0 if strength is None else self.copies * rows
-        variance, corrected = self.summary.tolist()
-        values = (strength or 0.0, variance, corrected, float(drawn))
-        return dict(zip(STATISTICS, values, strict=True))
-
-    def sections(self, model: nn.Module, shown: Shown) -> list[Section]:
-        """What was drawn, for the report."""
-        return []
+        return centre + noise.mul_(deviation * math.sqrt(strength))
 
     def _samples(
         self, batches: Iterator[tuple[Embedded, Tensor]]

@@ -6,6 +6,7 @@ is done here, is listed in docs/iaa.md.
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -170,10 +171,13 @@ class IntraClassAugmented(ComparingObjective):
     def on(self, comparison: Comparison, generator: torch.Generator | None = None) -> LossValue:
         """The loss of one comparison."""
         value = self.objective.on(comparison, generator)
-        rows = len(comparison.anchors)
-        if self.all_anchors and self.noise.strength_now() is not None:
-            rows //= 1 + self.noise.copies
-        return value._replace(statistics={**value.statistics, **self.noise.report(rows)})
+        strength = self.noise.strength_now()
+        copies = 0 if strength is None else self.noise.copies
+        b = len(comparison.anchors) // (1 + copies if self.all_anchors else 1)
+        statistics = self.noise.report(strength, b)
+        if copies:
+            statistics["synthetic_hardest"] = self._share_of_hardest(comparison, b, b * copies)
+        return value._replace(statistics={**value.statistics, **statistics})
 
     def begin_epoch(self, embed_train: Callable[[], Iterator[tuple[Embedded, Tensor]]]) -> None:
         """Count the epoch and, where it is due, estimate the classes."""
@@ -183,6 +187,13 @@ class IntraClassAugmented(ComparingObjective):
     def end_epoch(self) -> None:
         """Pass on to the objective."""
         self.objective.end_epoch()
+
+    @torch.no_grad()
+    def _share_of_hardest(self, comparison: Comparison, real: int, synthetic: int) -> float:
+        """The share of anchors whose nearest negative is synthetic."""
+        near = comparison.similarity if self.normalize else -comparison.distance
+        nearest = near.masked_fill(~comparison.negative, -math.inf).argmax(1)
+        return float(((nearest >= real) & (nearest < real + synthetic)).float().mean())
 
     def _with_anchors(
         self, augmented: Comparison, synthetic: Tensor, indices: Tensor
@@ -294,7 +305,8 @@ class AugmentedClasses(Objective):
             output, labels = Embedded.of(both), indices.repeat(times)
             items = None if items is None else items.repeat(times)
         value = self.objective(output, labels, items=items, generator=generator)
-        return value._replace(statistics={**value.statistics, **self.noise.report(b)})
+        statistics = self.noise.report(self.noise.strength_now(), b)
+        return value._replace(statistics={**value.statistics, **statistics})
 
     def begin_epoch(self, embed_train: Callable[[], Iterator[tuple[Embedded, Tensor]]]) -> None:
         """Count the epoch and, where it is due, estimate the classes."""
