@@ -52,8 +52,8 @@ def hdml(variant, model, **options):
 
 
 def at(objective, j_avg, j_gen_avg):
-    objective.j_avg.value.fill_(j_avg)
-    objective.j_gen_avg.value.fill_(j_gen_avg)
+    objective.schedule.j_avg.value.fill_(j_avg)
+    objective.schedule.j_gen_avg.value.fill_(j_gen_avg)
     return objective
 
 
@@ -71,7 +71,7 @@ def official(
     row=False,
 ):
     """Losses and gradients of section 2 with loops, from the weights of model and objective."""
-    first, _, second, third = objective.generator  # linear, ReLU, batch normalisation, linear
+    first, second, third = (getattr(objective.generator, n) for n in ("first", "norm", "second"))
     judge, (norm, linear) = objective.classifier, model.head
 
     def normalised(x, bn):

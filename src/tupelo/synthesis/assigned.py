@@ -28,6 +28,6 @@ class _Assigned(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, *grad_outputs):
+    def backward(ctx, *grad_outputs):  # pyright: ignore[reportIncompatibleMethodOverride]
         (factor,) = grad_outputs
         return None, None, *(gradient * factor for gradient in ctx.gradients)

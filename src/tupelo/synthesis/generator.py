@@ -1,19 +1,45 @@
-"""What HDML trains beside the embedder: embeddings back to features, and running means."""
+"""What HDML trains beside the embedder: from embeddings back to features."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
-def feature_generator(dim: int, hidden: int, features: int) -> nn.Sequential:
-    """Embeddings (n, d) to features (n, f): linear, ReLU, then batch normalisation, linear.
+class FeatureGenerator(nn.Module):
+    """Embeddings (n, d) back to features (n, f): linear, ReLU, then batch normalisation, linear.
 
-    >>> feature_generator(8, 16, 32)(torch.randn(5, 8)).shape
+    Args:
+        dim: width d.
+        hidden: width between the two linear layers.
+        features: width f.
+
+    >>> FeatureGenerator(8, 16, 32)(torch.randn(5, 8)).shape
     torch.Size([5, 32])
     """
-    return nn.Sequential(
-        glorot(dim, hidden), nn.ReLU(), nn.BatchNorm1d(hidden), glorot(hidden, features)
-    )
+
+    def __init__(self, dim: int, hidden: int, features: int):
+        super().__init__()
+        self.first = glorot(dim, hidden)
+        self.norm = nn.BatchNorm1d(hidden)
+        self.second = glorot(hidden, features)
+
+    def forward(self, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n f"]:
+        """Features of embeddings."""
+        return self.second(self.norm(F.relu(self.first(rows))))
+
+    def of_tuples(
+        self, z: Float[Tensor, "b d"], chosen: Int[Tensor, " s"], pulled: Float[Tensor, "u d"]
+    ) -> tuple[Float[Tensor, "b f"], Float[Tensor, "v f"]]:
+        """Features of `z`, and of `[z[chosen]; pulled]`, as one call on all these rows gives them.
+
+        Rows that occur twice count twice in batch normalisation, but pass the linear layers once.
+        """
+        b, s, u = len(z), len(chosen), len(pulled)
+        hidden, new = F.relu(self.first(torch.cat([z, pulled]))).split([b, u])
+        hidden, _, new = self.norm(torch.cat([hidden, hidden[chosen], new])).split([b, s, u])
+        again, new = self.second(torch.cat([hidden, new])).split([b, u])
+        return again, torch.cat([again[chosen], new])
 
 
 def glorot(inputs: int, outputs: int) -> nn.Linear:
@@ -22,31 +48,3 @@ def glorot(inputs: int, outputs: int) -> nn.Linear:
     nn.init.xavier_uniform_(linear.weight)
     nn.init.zeros_(linear.bias)
     return linear
-
-
-class WindowMean(nn.Module):
-    """The mean of the last completed window of recorded numbers, in buffers.
-
-    Args:
-        start: value before the first window is complete.
-    """
-
-    value: Tensor
-    total: Tensor
-    count: Tensor
-
-    def __init__(self, start: float):
-        super().__init__()
-        self.register_buffer("value", torch.tensor(start))
-        self.register_buffer("total", torch.tensor(0.0))
-        self.register_buffer("count", torch.tensor(0))
-
-    @torch.no_grad()
-    def record(self, number: Float[Tensor, ""], window: int) -> None:
-        """Take in a finite number; a window of so many sets the value."""
-        self.total += number
-        self.count += 1
-        if int(self.count) >= window:
-            self.value.copy_(self.total / self.count)
-            self.total.zero_()
-            self.count.zero_()

@@ -13,18 +13,19 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.utils import get_total_norm
 
-from tupelo.comparison import check_rows, label_tensor
+from tupelo.comparison import Comparison, check_rows, label_tensor
 from tupelo.errors import InputError, TrainingDiverged
 from tupelo.losses.tuples import class_indices
 from tupelo.models import Embedder
 from tupelo.objectives import OnTuples
+from tupelo.sections import Curves, Points, Section, Shown
+from tupelo.selection import PerAnchor
 from tupelo.synthesis.assigned import assigned
-from tupelo.synthesis.generator import WindowMean, feature_generator, glorot
-from tupelo.synthesis.pulling import adaptive, pull_shares, toward
+from tupelo.synthesis.generator import FeatureGenerator, glorot
+from tupelo.synthesis.pulling import pull_shares, toward
+from tupelo.synthesis.schedule import Schedule
 from tupelo.types import Embedded, LossValue, Objective, Tuples
 
-_UNKNOWN = 1e6  # both running means before their first window
-_CALIBRATED = 0.5  # lambda and w right after calibration
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -87,8 +88,6 @@ class HardnessAware(Objective):
     ['classifier', 'decay', 'generator', 'metric', 'synthetic']
     """
 
-    constants: Tensor
-    steps: Tensor
     skips: Tensor
 
     def __init__(
@@ -163,11 +162,9 @@ class HardnessAware(Objective):
         self.max_negatives = max_negatives
         self.skip_limit = skip_limit
         made = model.architecture
-        self.generator = feature_generator(made.dim, hidden, made.features)
+        self.generator = FeatureGenerator(made.dim, hidden, made.features)
         self.classifier = glorot(made.features, n_classes)
-        self.j_avg, self.j_gen_avg = WindowMean(_UNKNOWN), WindowMean(_UNKNOWN)
-        self.register_buffer("constants", torch.tensor([alpha, beta]))  # as calibrated
-        self.register_buffer("steps", torch.tensor(0))  # not skipped
+        self.schedule = Schedule(alpha, beta, window=window, calibrate=calibrate)
         self.register_buffer("skips", torch.tensor(0))  # in a row
 
     @property
@@ -185,11 +182,11 @@ class HardnessAware(Objective):
     ) -> LossValue:
         """The loss of one batch; its backward pass trains each part on its own loss."""
         labels = self._checked(output, labels)
-        rows, features = self.objective.rows(output), output.features.detach()
-        learns = torch.is_grad_enabled()
+        rows, wide = self.objective.rows(output), self.classifier.weight.dtype
+        features, learns = output.features.detach().to(wide), torch.is_grad_enabled()
         with torch.autocast(rows.device.type, enabled=False):
-            z = rows.detach().requires_grad_(learns)
             tuples = self._tuples(rows.detach(), features, labels, items, generator)
+            z = rows.detach().to(wide).requires_grad_(learns)
             some = self._some(tuples.negative, generator)
             before = [buffer.clone() for buffer in self._batch_statistics()]
             with _same_dropout(self.model.head, generator):
@@ -225,6 +222,46 @@ class HardnessAware(Objective):
         """Pass on to the objective."""
         self.objective.end_epoch()
 
+    def sections(self, model: nn.Module, shown: Shown) -> list[Section]:
+        """Curves of training, and real, pulled and synthetic embeddings in the plane."""
+        hardness, weight = float(self.schedule.hardness()), float(self.schedule.weight())
+        alpha, beta = self.schedule.constants.tolist()
+        text = (
+            "Negatives were pulled towards their anchor, the generator turned them into features, "
+            "and the head embedded these: synthetic negatives. lambda is the share of the way "
+            "beyond the positive that a negative keeps (1: not pulled, 0: as near as the positive) "
+            f"and ended at {hardness:.3g}; w is the weight of the real tuples against synthetic "
+            f"ones and ended at {weight:.3g}; alpha was {alpha:.4g} and beta {beta:.4g}. "
+            "label_accuracy is how often the classifier finds the right class in synthetic "
+            "features: below about 0.4 the generator has lost the classes. J_syn above J_m means "
+            "that synthetic tuples are harder than real ones."
+        )
+        parts = [
+            Curves(["lambda", "w", "pulled", "label_accuracy"], "share"),
+            Curves(["J_m", "J_syn", "J_avg"], "loss of tuples"),
+            Curves(["J_recon", "J_soft", "J_gen_avg"], "loss of the generator", log=True),
+        ]
+        return [Section("Synthetic negatives (HDML)", text, [*parts, *self._points(shown)])]
+
+    def _points(self, shown: Shown) -> list[Points]:
+        z = self.objective.rows(self.model(shown.images))
+        comparison = Comparison.within(z, shown.labels)
+        if not ((comparison.positive.any(1) & comparison.negative.any(1)).any()):
+            return []
+        tuples = PerAnchor()(comparison, torch.Generator().manual_seed(0))
+        anchor, positive, negative = (_rows(z, index) for index in tuples)
+        shares = pull_shares(anchor, positive, negative, self.schedule.hardness())
+        pulled = toward(anchor, negative, shares).flatten(0, 1)
+        wide = self.classifier.weight.dtype
+        synthetic = self.objective.rows(self.model.embed(self.generator(pulled.to(wide))))
+        kinds = ["real"] * len(z) + ["pulled"] * len(pulled) + ["synthetic"] * len(pulled)
+        names: list[str] = []
+        if shown.labels.ndim == 1:
+            again = shown.labels[tuples.negative[:, 0]]
+            labels = torch.cat([shown.labels, again, again]).tolist()
+            names = [str(shown.class_names[label]) for label in labels]
+        return [Points.of(torch.cat([z, pulled.to(z), synthetic.to(z)]), kinds, names)]
+
     def _checked(self, output, labels) -> Tensor:
         made = self.model.architecture
         if not isinstance(output, Embedded):
@@ -245,7 +282,7 @@ class HardnessAware(Objective):
         return labels.to(output.raw.device)
 
     def _tuples(self, rows, features, labels, items, generator) -> Tuples:
-        """The tuples of the batch, and which of their negatives are pulled."""
+        """The tuples of the batch, in which labels and positions agree."""
         # selection needs no graph, so it sees detached rows in the place of both kinds
         comparison = self.objective.compare(
             Embedded(rows, rows, features), labels, items, generator
@@ -280,18 +317,17 @@ class HardnessAware(Objective):
         metric = self._reduced(self.objective.loss(anchor, positive, negative, own))
         if some is not tuples.negative:
             negative = _rows(z, some)
-        hardness = adaptive(self.constants[0], self.j_avg.value).to(z.dtype)
+        hardness = self.schedule.hardness().to(z.dtype)
         shares = pull_shares(anchor, positive, negative, hardness)
         pulled = toward(anchor, negative, shares).flatten(0, 1)
-        # one call, so that batch normalisation sees real and synthetic rows together
-        made = self.generator(torch.cat([z, anchor, positive, pulled]).to(features.dtype))
-        again, synthetic = made[: len(z)], made[len(z) :]
+        pair = torch.cat([tuples.anchor, tuples.positive])
+        again, synthetic = self.generator.of_tuples(z, pair, pulled)
         embedded = self.objective.rows(
             self.model.embed(synthetic.detach() if self.detach_synthetic else synthetic)
         )
-        anchor, positive = embedded[:t], embedded[t : 2 * t]
-        negative = embedded[2 * t :].unflatten(0, some.shape)
-        classes = torch.cat([own, labels[tuples.positive], labels[some].flatten()])
+        anchor, positive, negative = embedded.split([t, t, len(pulled)])
+        negative = negative.unflatten(0, some.shape)
+        classes = torch.cat([labels[pair], labels[some].flatten()])
         logits = self.classifier(synthetic)
         reconstruction = (again - features).square().sum()
         if self.generator_reduction == "row":
@@ -309,7 +345,7 @@ class HardnessAware(Objective):
             generator=(1 - self.soft_share) * reconstruction
             + self.soft_share * self.soft_scale * soft,
             classifier=F.cross_entropy(self.classifier(features), labels),
-            weight=self._weight().to(z.dtype),
+            weight=self.schedule.weight().to(z.dtype),
             hardness=hardness,
             pulled=(shares.detach() > 0).to(z.dtype).mean(),
             accuracy=(logits.detach().argmax(1) == classes).to(z.dtype).mean(),
@@ -317,14 +353,6 @@ class HardnessAware(Objective):
 
     def _reduced(self, terms: Float[Tensor, " t"]) -> Tensor:
         return terms.sum() if self.reduction == "sum" else terms.mean()
-
-    def _calibrating(self) -> bool:
-        return self.calibrate > 0 and int(self.steps) < self.calibrate
-
-    def _weight(self) -> Tensor:
-        if self._calibrating():
-            return torch.ones_like(self.constants[1])
-        return adaptive(self.constants[1], self.j_gen_avg.value)
 
     def _decayed(self) -> list[nn.Parameter]:
         if self.weight_decay == 0:
@@ -387,8 +415,8 @@ class HardnessAware(Objective):
             "J_syn": losses.synthetic,
             "J_recon": losses.reconstruction,
             "J_soft": losses.soft,
-            "J_avg": self.j_avg.value,
-            "J_gen_avg": self.j_gen_avg.value,
+            "J_avg": self.schedule.j_avg.value,
+            "J_gen_avg": self.schedule.j_gen_avg.value,
         }
         watched = [*shown.values(), _total(losses.parts()), *([] if norm is None else [norm])]
         # one transfer from the device for all of them
@@ -413,15 +441,7 @@ class HardnessAware(Objective):
         self.skips.zero_()
         official = self.j_avg_source == "official"
         metric = losses.weight * (losses.metric + losses.decay) if official else losses.metric
-        first, window = 0, self.window
-        if self._calibrating():  # the first half shows how training starts, not where it stands
-            first, window = self.calibrate // 2, self.calibrate - self.calibrate // 2
-        if not first or int(self.steps) >= first:
-            self.j_avg.record(metric, window)
-            self.j_gen_avg.record(losses.generator, window)
-        self.steps += 1
-        if self.calibrate and int(self.steps) == self.calibrate:
-            self._calibrate()
+        self.schedule.record(metric, losses.generator)
 
     def _skip(self) -> None:
         self.skips += 1
@@ -431,12 +451,6 @@ class HardnessAware(Objective):
                 "steps in a row; lower lr or generator_rate, or compare alpha, beta and soft_scale "
                 "with the logged J_avg, J_gen_avg and J_recon"
             )
-
-    def _calibrate(self) -> None:
-        """Set alpha and beta so that lambda and w are 1/2 at the means seen."""
-        for constant, mean in zip(self.constants, (self.j_avg, self.j_gen_avg), strict=True):
-            if mean.value > 0:
-                constant.copy_(-math.log(_CALIBRATED) * mean.value)
 
 
 class _Losses(NamedTuple):
