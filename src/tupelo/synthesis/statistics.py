@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tupelo.errors import InputError
 
 NEGATIVE = -1e-6  # a variance below this is no rounding
+RESOLVED = 1e-6  # relative difference of distances that is no rounding of inner products
 BLOCK = 2**22  # numbers of one block of the neighbour search, so that it needs some 100 MB
 
 
@@ -205,6 +206,8 @@ class NeighbourCorrection:
                 "the neighbour correction needs at least two classes with two samples, got "
                 f"{len(eligible)}; set correction=False"
             )
+        if not len(needy):
+            return corrected
         of_all = global_variance(variance, count)
         numbers = max(len(eligible), self.neighbours * variance.shape[1])
         for rows in needy.split(max(1, BLOCK // numbers)):
@@ -218,16 +221,16 @@ class NeighbourCorrection:
     ) -> Tensor:
         own = rows[:, None] == eligible
         others = variance[eligible]
-        apart = _distances(places[rows], places[eligible])
+        of_means = _distances(places[rows], places[eligible]).masked_fill_(own, math.inf)
+        of_variances = _distances(variance[rows], others).masked_fill_(own, math.inf)
         k = min(self.neighbours, len(eligible))
-        nearest = apart.masked_fill(own, math.inf).topk(k, dim=1, largest=False).indices
+        nearest = of_means.topk(k, dim=1, largest=False).indices
         exponent = count[eligible].double().log()[nearest]
         for distance, sigma in (
-            (apart, self.sigma_mean),
-            (_distances(variance[rows], others), self.sigma_variance),
+            (of_means, self.sigma_mean),
+            (of_variances, self.sigma_variance),
         ):
-            scaled = _to_unit(distance, own).gather(1, nearest)
-            exponent -= scaled.square() / (2 * sigma**2)
+            exponent -= _to_unit(distance, nearest).square() / (2 * sigma**2)
         # the class itself is among the K where all are taken
         weight = exponent.masked_fill_(own.gather(1, nearest), -math.inf).softmax(1)
         return (weight[:, None, :] @ others[nearest])[:, 0]
@@ -259,12 +262,17 @@ def standard_deviation(variance: Tensor) -> Tensor:
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
-    # by differences: products would leave noise where distances are 0, and it would be scaled up
-    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+    """Euclidean distances by inner products; what these leave instead of 0 is 0."""
+    centre = b.mean(0)
+    a, b = a - centre, b - centre
+    distance = torch.cdist(a, b, compute_mode="use_mm_for_euclid_dist")
+    size = max(float(rows.square().sum(1).max()) for rows in (a, b)) ** 0.5
+    return distance.masked_fill_(distance < RESOLVED * size, 0)
 
 
-def _to_unit(distance: Tensor, left_out: Tensor) -> Tensor:
-    """Each row brought to [0, 1] over the columns that count; 0 where all of them are equal."""
-    low = distance.masked_fill(left_out, math.inf).amin(1, keepdim=True)
-    width = distance.masked_fill(left_out, -math.inf).amax(1, keepdim=True) - low
-    return torch.where(width > 0, (distance - low) / width, 0.0)
+def _to_unit(distance: Tensor, chosen: Tensor) -> Tensor:
+    """The chosen columns, each row brought to [0, 1] over all that are finite; 0 if these agree."""
+    low = distance.amin(1, keepdim=True)
+    high = distance.masked_fill(distance == math.inf, 0).amax(1, keepdim=True)
+    scaled = (distance.gather(1, chosen).clamp(max=high) - low) / (high - low)
+    return torch.where(high - low > RESOLVED * high, scaled, 0.0)
