@@ -1,8 +1,10 @@
 import pytest
 import torch
+import torchvision
 
 from tupelo.errors import InputError
 from tupelo.models import ConvNet
+from tupelo.models.backbones import googlenet
 
 
 @pytest.mark.parametrize("size", [(28, 28), (33, 47), (96, 64), (1, 3)])
@@ -42,3 +44,30 @@ def test_channels_last_computes_the_same():
 def test_useless_shapes_are_refused(options):
     with pytest.raises(InputError, match="channels >= 1 and one or more widths >= 1"):
         ConvNet(**options)
+
+
+@pytest.fixture(scope="module")
+def net():
+    torch.manual_seed(0)
+    return googlenet().eval()
+
+
+def test_googlenet_gives_the_features_of_torchvisions(net):
+    torch.manual_seed(1)
+    whole = torchvision.models.googlenet(
+        weights=None, aux_logits=True, transform_input=True, init_weights=False
+    ).eval()
+    missing = net.load_state_dict(whole.state_dict(), strict=False).missing_keys
+    assert not missing
+    seen = []
+    whole.fc.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    images = torch.rand(2, 3, 96, 96)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406),
+                                                            (0.229, 0.224, 0.225)))  # fmt: skip
+    whole((images - mean) / std)
+    # the normalisation that torchvision undoes is not done in the first place
+    torch.testing.assert_close(net((images - 0.5) / 0.5), seen[0], rtol=1e-4, atol=1e-5)
+
+
+def test_googlenet_takes_grey_pictures_and_any_size():
+    assert googlenet(channels=1).eval()(torch.rand(1, 1, 70, 45)).shape == (1, 1024)

@@ -148,7 +148,9 @@ def test_unknown_names_list_close_matches(name, guess):
 
 
 def test_an_unknown_name_close_to_nothing():
-    with pytest.raises(InputError, match="must be 'convnet' or a timm model, got 'zzzz'"):
+    with pytest.raises(
+        InputError, match="must be 'convnet', 'googlenet' or a timm model, got 'zzzz'"
+    ):
         embedder("zzzz")
 
 
@@ -196,3 +198,31 @@ def test_rebuild_needs_the_module_exactly_when_it_is_the_users():
         rebuild(embedder(Flat(), dim=5).architecture)
     with pytest.raises(InputError, match="backbone= must be given exactly"):
         rebuild(embedder("convnet").architecture, Flat())
+
+
+def test_pooling_is_the_mean_of_average_and_maximum():
+    torch.manual_seed(0)
+    usual = embedder("resnet18", dim=4).eval().backbone
+    both = embedder("resnet18", dim=4, pooling="avgmax").eval().backbone
+    both.load_state_dict(usual.state_dict())
+    pictures = torch.rand(2, 3, 64, 64)
+    maps = usual.forward_features(pictures)
+    expected = (maps.mean((2, 3)) + maps.amax((2, 3))) / 2
+    torch.testing.assert_close(both(pictures), expected)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "pooling", "reason"),
+    [
+        (
+            "convnet",
+            "avgmax",
+            "pooling='avgmax' needs a timm backbone such as 'resnet50', got 'con",
+        ),
+        ("resnet18", "max", "pooling must be 'usual' or 'avgmax', got 'max'"),
+        ("vit_tiny_patch16_224", "avgmax", "pooling='avgmax' needs a convolutional network, which"),
+    ],
+)
+def test_other_pooling_is_refused(backbone, pooling, reason):
+    with pytest.raises(InputError, match=reason):
+        embedder(backbone, pooling=pooling)

@@ -24,8 +24,10 @@ def model():
         {"backbone": "convnet", "channels": 1, "bias": False},
         {"backbone": "resnet18", "freeze_batchnorm": True},
         {"backbone": "vit_tiny_patch16_224", "size": 32},
+        {"backbone": "resnet18", "pooling": "avgmax"},
+        {"backbone": "googlenet"},
     ],
-    ids=lambda options: options["backbone"],
+    ids=lambda options: "-".join(map(str, options.values())),
 )
 def test_a_model_comes_back_bit_equal(tmp_path, options):
     model = embedder(dim=6, **options)

@@ -4,11 +4,13 @@ from urllib.error import HTTPError, URLError
 import pytest
 import timm
 import torch
+import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
 from tupelo.errors import InputError
 from tupelo.models import ConvNet, embedder, weights
+from tupelo.models.backbones import googlenet_weights
 
 
 @pytest.fixture
@@ -166,3 +168,56 @@ def test_a_file_of_other_things(tmp_path):
     torch.save([torch.zeros(2)], path)
     with pytest.raises(InputError, match="must hold named tensors"):
         embedder("convnet", weights=path)
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """torch's cache with a file as torchvision publishes its GoogLeNet: with its classifiers."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    torch.manual_seed(1)
+    whole = torchvision.models.googlenet(weights=None, aux_logits=True, init_weights=False)
+    path = tmp_path / "checkpoints" / googlenet_weights().rpartition("/")[2]
+    path.parent.mkdir()
+    torch.save(whole.state_dict(), path)
+    return path, whole
+
+
+def test_googlenet_loads_what_torchvision_publishes(offline, published):
+    path, whole = published
+    for model in (
+        embedder("googlenet", pretrained=True, dim=4),
+        embedder("googlenet", weights=path, dim=4),
+    ):
+        assert torch.equal(model.backbone.conv1.conv.weight, whole.conv1.conv.weight)
+        assert torch.equal(
+            model.backbone.inception5b.branch1.bn.bias, whole.inception5b.branch1.bn.bias
+        )
+        assert model.architecture.freeze_batchnorm
+        assert model.architecture.mean == (0.5, 0.5, 0.5)
+
+
+def test_googlenet_for_grey_pictures_sums_the_colours(offline, published):
+    model = embedder("googlenet", pretrained=True, channels=1, dim=4)
+    expected = published[1].conv1.conv.weight.sum(1, keepdim=True)
+    torch.testing.assert_close(model.backbone.conv1.conv.weight, expected)
+
+
+def test_missing_weights_of_googlenet_are_named_at_once(offline, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(InputError, match=r"googlenet-\w+\.pth are not on this machine and .*weigh"):
+        embedder("googlenet", pretrained=True)
+
+
+def test_weights_are_downloaded_into_the_cache_of_torch(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(weights, "_answers", lambda url: True)
+    monkeypatch.setattr(
+        torch.hub,
+        "download_url_to_file",
+        lambda url, path, **options: asked.append((path, options)),
+    )
+    path = weights.published_file("https://hub.invalid/net-1378be20.pth")
+    assert path == tmp_path / "checkpoints/net-1378be20.pth"
+    assert path.parent.is_dir()
+    assert asked == [(str(path), {"hash_prefix": "1378be20", "progress": False})]

@@ -7,9 +7,9 @@ import torch
 from tupelo.data import ClassBalanced, ImageSet
 from tupelo.errors import InputError
 from tupelo.objectives import Memory, OnClasses, OnPairs, OnTuples
-from tupelo.recipes import building
+from tupelo.recipes import building, methods
 from tupelo.recipes.recipe import RetrievalRecipe
-from tupelo.types import Embedded
+from tupelo.types import Embedded, Objective
 
 
 def pictures(counts: list[int], shape: tuple[int, ...] = (16, 16)) -> ImageSet:
@@ -19,6 +19,10 @@ def pictures(counts: list[int], shape: tuple[int, ...] = (16, 16)) -> ImageSet:
 
 def resolve(train: ImageSet, **options) -> RetrievalRecipe:
     return building.resolve(RetrievalRecipe(source="photos", **options), train)
+
+
+def build(recipe: RetrievalRecipe, train: ImageSet) -> Objective:
+    return methods.build_objective(recipe, train, building.build_model(recipe))
 
 
 @pytest.mark.parametrize(
@@ -72,12 +76,12 @@ def test_the_length_is_near_2000_steps_within_10_to_100_epochs():
     assert resolve(pictures([4] * 4), steps=5).epochs is None
 
 
-@pytest.mark.parametrize("loss", list(building.LOSSES))
+@pytest.mark.parametrize("loss", list(methods.LOSSES))
 def test_every_loss_is_built_and_gives_a_gradient(loss):
     train = pictures([4] * 4)
     recipe = resolve(train, loss=loss, dim=8)
     raw = torch.randn(16, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    objective = building.build_objective(recipe, train)
+    objective = build(recipe, train)
     value = objective(Embedded.of(raw), torch.from_numpy(train.labels), items=torch.arange(16))
     value.total.backward()
     assert raw.grad.abs().sum() > 0
@@ -88,12 +92,12 @@ def test_every_loss_is_built_and_gives_a_gradient(loss):
 )
 def test_kinds_of_objectives(loss, kind):
     train = pictures([4] * 4)
-    assert isinstance(building.build_objective(resolve(train, loss=loss), train), kind)
+    assert isinstance(build(resolve(train, loss=loss), train), kind)
 
 
 def test_memory_wraps_the_objective():
     train = pictures([4] * 4)
-    objective = building.build_objective(resolve(train, memory=32, memory_after=5, dim=8), train)
+    objective = build(resolve(train, memory=32, memory_after=5, dim=8), train)
     assert isinstance(objective, Memory)
     assert (objective.size, objective.start_after) == (32, 5)
 
@@ -101,7 +105,7 @@ def test_memory_wraps_the_objective():
 def test_tags_share_one_boundary_and_are_remembered():
     tags = [{"red", "big"}, {"red"}, {"big"}, {"small"}, {"small", "red"}, {"big", "red"}]
     train = ImageSet.from_arrays(np.zeros((6, 16, 16), np.uint8), tags)
-    objective = building.build_objective(resolve(train, memory=8), train)
+    objective = build(resolve(train, memory=8), train)
     assert objective.objective.loss.beta.shape == (1,)
     assert objective.labels.shape == (8, 3)
 
@@ -120,10 +124,12 @@ def test_class_losses_refuse_tags():
     train = ImageSet.from_arrays(np.zeros((6, 16, 16), np.uint8), tags)
     recipe = resolve(train, loss="softmax")
     with pytest.raises(InputError, match="--loss softmax needs one label a picture, and these"):
-        building.build_objective(recipe, train)
+        build(recipe, train)
 
 
-@pytest.mark.parametrize(("augment", "changes"), [("none", False), ("shift", True), ("crop", True)])
+@pytest.mark.parametrize(
+    ("augment", "changes"), [("none", False), ("shift", True), ("shift-flip", True), ("crop", True)]
+)
 def test_augmentations(augment, changes):
     train = pictures([4] * 4)
     augmented = building.build_augmentation(resolve(train, augment=augment), train)
@@ -138,3 +144,73 @@ def test_settings_take_every_option_of_the_loop():
     settings = building.build_settings(recipe)
     assert (settings.steps, settings.patience, settings.workers) == (9, 2, 1)
     assert (settings.clip_norm, settings.chunk, settings.lr) == (3.0, 4, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("counts", "options", "expected"),
+    [
+        ([6] * 50, {"loss": "triplet", "batches": "triplets"}, (40, 60)),
+        ([6] * 5, {"loss": "triplet", "batches": "triplets"}, (4, 6)),
+        ([6] * 50, {"loss": "n-pair", "batches": "n-pair"}, (32, 64)),
+        ([6] * 9, {"loss": "n-pair", "batches": "n-pair", "classes": 9}, (9, 18)),
+    ],
+)
+def test_batches_drawn_as_tuples(counts, options, expected):
+    train = pictures(counts)
+    recipe = resolve(train, **options)
+    assert (recipe.classes, recipe.batch_size, recipe.per_class) == (*expected, 2)
+    rows = building.build_batches(recipe, train).epoch(0)[0]
+    assert len(rows) == recipe.batch_size
+    n = len(rows) // (3 if options["batches"] == "triplets" else 2)
+    labels = train.labels[rows]
+    assert (labels[:n] == labels[n : 2 * n]).all()
+
+
+def test_batches_drawn_as_tuples_refuse_single_pictures():
+    with pytest.raises(InputError, match="--batches n-pair draws two pictures of a class, and 2"):
+        resolve(pictures([6, 1, 4, 1]), loss="n-pair", batches="n-pair")
+
+
+def test_batches_drawn_as_tuples_refuse_tags():
+    tags = [{"red", "big"}, {"red"}, {"big"}, {"small"}, {"small", "red"}, {"big", "red"}]
+    train = ImageSet.from_arrays(np.zeros((6, 16, 16), np.uint8), tags)
+    with pytest.raises(InputError, match="--batches triplets needs one label a picture, and these"):
+        resolve(train, loss="triplet", batches="triplets")
+
+
+def test_hdml_is_calibrated_in_a_tenth_of_the_run_unless_its_scale_is_given():
+    train = pictures([20] * 8)
+    short = resolve(train, loss="triplet", synthesis="hdml", steps=50)
+    assert short.synthesis_options == {"calibrate": 5}
+    long = resolve(train, loss="triplet", synthesis="hdml", steps=5000)
+    assert long.synthesis_options == {"calibrate": 200}
+    known = resolve(train, synthesis="hdml", synthesis_options={"alpha": 7})
+    assert known.synthesis_options == {"alpha": 7}
+
+
+@pytest.mark.parametrize(
+    ("length", "start"), [({"epochs": 100}, 30), ({"epochs": 9}, 3), ({"steps": 2}, 0)]
+)
+def test_iaa_begins_after_a_third_of_the_run(length, start):
+    recipe = resolve(pictures([20] * 8), synthesis="iaa", **length)
+    assert recipe.synthesis_options == {"start_after": start}
+
+
+def test_iaa_whose_strength_decays_knows_the_length_of_the_run():
+    options = {"decay": [[0.4, 0.9]], "start_after": 2}
+    recipe = resolve(pictures([20] * 8), synthesis="iaa", epochs=6, synthesis_options=options)
+    assert recipe.synthesis_options == {"start_after": 2, "epochs": 6, **options}
+
+
+def test_a_longer_run_keeps_what_the_shorter_one_chose():
+    train = pictures([20] * 8)
+    short = resolve(train, synthesis="iaa", epochs=9)
+    longer = RetrievalRecipe(source="photos", synthesis="iaa", epochs=60)
+    assert building.resolve(longer, train, short).synthesis_options == {"start_after": 3}
+    assert building.resolve(longer, train).synthesis_options == {"start_after": 20}
+
+
+def test_settings_of_the_schedule():
+    recipe = resolve(pictures([4] * 4), schedule="step", step_at=[0.5, 0.7], step_factor=0.5)
+    settings = building.build_settings(recipe)
+    assert (settings.step_at, settings.step_factor) == ((0.5, 0.7), 0.5)

@@ -6,21 +6,19 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from tupelo.cli.options import as_columns, merged
+from tupelo.cli.options import as_columns, as_options, merged
 from tupelo.errors import InputError
-from tupelo.recipes.building import LOSSES
-from tupelo.recipes.recipe import (
+from tupelo.recipes.methods import LOSSES
+from tupelo.recipes.names import (
     ClassLossName,
     LossName,
     Negatives,
     PairLossName,
     Positives,
-    RetrievalRecipe,
     TupleLossName,
-    panel_of,
-    read_recipe,
-    recipe_from,
 )
+from tupelo.recipes.reading import read_recipe, recipe_from
+from tupelo.recipes.recipe import RetrievalRecipe, panel_of
 from tupelo.selection import RULES
 
 FULL = {
@@ -123,8 +121,52 @@ CONTRADICTIONS = {
     ),
     "negatives of a pair loss": (
         {"loss": "nt-xent", "negatives": "hardest"},
-        "--negatives hardest cannot be used with --loss nt-xent: a pair loss weighs all",
+        "--negatives hardest cannot be used with --loss nt-xent and all positives: the negative "
+        "of an anchor is chosen after its one positive; give --positives random, easiest",
     ),
+    "options of no synthesis": (
+        {"synthesis_options": {"copies": 3}},
+        "--synthesis-option needs --synthesis hdml or iaa, to which it belongs",
+    ),
+    "an option the loss does not have": (
+        {"loss_options": {"apha": 0.1}},
+        "--loss-option apha: tupelo.losses.Margin has no such option; did you mean alpha",
+    ),
+    "an option of another loss": (
+        {"loss": "nt-xent", "loss_options": {"margin": 0.1}},
+        "--loss-option margin: tupelo.losses.NTXent has no such option; it has temperature",
+    ),
+    "what follows from the pictures": (
+        {"loss_options": {"n_classes": 3}},
+        "--loss-option n_classes: tupelo.losses.Margin has no such option",
+    ),
+    "an option of another kind": (
+        {"loss": "triplet", "loss_options": {"margin": "wide"}},
+        "--loss-option margin: input should be a valid number.*, got 'wide'",
+    ),
+    "an option out of its range": (
+        {"loss": "triplet", "loss_options": {"margin": -1}},
+        "--loss-option: margin must be > 0, got -1",
+    ),
+    "an option the synthesis does not have": (
+        {"synthesis": "iaa", "synthesis_options": {"copy": 3}},
+        "--synthesis-option copy: tupelo.synthesis.IntraClassAugmented has no such option; did "
+        "you mean copies",
+    ),
+    "tuples of three": (
+        {"loss": "triplet", "batches": "triplets", "per_class": 3},
+        "--per-class 3 cannot be used with --batches triplets, which takes 2 pictures of a class",
+    ),
+    "half of an odd number": (
+        {"loss": "triplet", "batches": "triplets", "classes": 5},
+        "--classes must be even with --batches triplets, .* got 5",
+    ),
+    "chunks of a batch": (
+        {"batch_norm": True, "chunk": 8},
+        "--chunk cannot be used with batch normalisation before the last layer",
+    ),
+    "pooling of what": ({"pooling": "avgmax"}, "--pooling avgmax needs --backbone"),
+    "a share of the run": ({"step_at": [0.5, 2]}, "--step-at: input should be less than 1, got 2"),
     "an unknown option": ({"los": "margin"}, "los is no option of a recipe; did you mean loss"),
     "an unknown value": ({"loss": "tripplet"}, "--loss: input should be .*'triplet'.*, got 'tri"),
     "a bad size": ({"size": "big"}, "--size: .*got 'big'"),
@@ -189,6 +231,62 @@ def test_an_empty_file_states_nothing(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("# all as usual\n")
     assert read_recipe(path) == {}
+
+
+@pytest.mark.parametrize(
+    ("loss", "normalize"), [("margin", True), ("n-pair", False), ("softmax", None)]
+)
+def test_rows_are_compared_as_is_usual_for_the_loss(loss, normalize):
+    assert RetrievalRecipe(source="photos", loss=loss).normalize is normalize
+
+
+def test_hdml_brings_batch_normalisation_and_the_batches_of_its_authors():
+    recipe = RetrievalRecipe(source="photos", loss="n-pair", synthesis="hdml")
+    assert (recipe.batch_norm, recipe.batches) == (True, "n-pair")
+    assert (recipe.positives, recipe.negatives) == (None, None)
+    chosen = RetrievalRecipe(source="photos", loss="n-pair", synthesis="hdml", positives="easiest")
+    assert (chosen.batches, chosen.negatives) == ("classes", "random")
+    triplet = RetrievalRecipe(source="photos", loss="triplet", synthesis="hdml", batch_norm=False)
+    assert (triplet.batches, triplet.negatives, triplet.batch_norm) == (
+        "classes", "semi-hard", False,
+    )  # fmt: skip
+
+
+def test_tuples_as_drawn_leave_nothing_to_choose():
+    recipe = RetrievalRecipe(source="photos", loss="triplet", batches="triplets")
+    assert (recipe.positives, recipe.negatives) == (None, None)
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("loss: triplet\nsynthesis: hdml\nsynthesis_options: {beta: 1e4}\n")
+    recipe = recipe_from(merged(path, "photos", {}))
+    assert recipe.synthesis_options == {"beta": 1e4}
+
+
+def test_options_of_the_file_are_overridden_one_by_one(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("loss: triplet\nloss_options: {margin: 1, squared: true}\n")
+    values = merged(path, "photos", {"loss_options": ["margin=5e-1"]})
+    assert recipe_from(values).loss_options == {"margin": 0.5, "squared": True}
+    other = merged(path, "photos", {"loss": "nt-xent", "loss_options": ["temperature=0.1"]})
+    assert recipe_from(other).loss_options == {"temperature": 0.1}
+
+
+def test_another_synthesis_drops_what_belonged_to_that_of_the_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(recipe_from({"source": "x", "loss": "n-pair", "synthesis": "hdml"}).to_yaml())
+    recipe = recipe_from(merged(path, "photos", {"synthesis": "iaa"}))
+    assert (recipe.batches, recipe.batch_norm, recipe.positives) == ("classes", False, "all")
+
+
+def test_options_by_name():
+    made = as_options(["margin=0.1", " squared = yes ", "decay=[[0.4, 0.9]]"], "--loss-option")
+    assert made == {"margin": 0.1, "squared": True, "decay": [[0.4, 0.9]]}
+    with pytest.raises(InputError, match=r"--loss-option must be NAME=VALUE, such as .*, got x"):
+        as_options(["x"], "--loss-option")
+    with pytest.raises(InputError, match=r"--loss-option must be NAME=VALUE, .* got x=\[1"):
+        as_options(["x=[1"], "--loss-option")
 
 
 def test_columns():

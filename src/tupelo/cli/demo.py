@@ -9,7 +9,7 @@ from tupelo.cli.app import Debug, app, told
 from tupelo.cli.main_job import train_and_show
 from tupelo.cli.searching import index, search
 from tupelo.errors import MissingExtra
-from tupelo.recipes.recipe import recipe_from
+from tupelo.recipes.reading import recipe_from
 
 NEIGHBOURS = 8
 

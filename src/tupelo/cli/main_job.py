@@ -8,7 +8,8 @@ import typer
 from tupelo.cli.app import AllowBad, Column, Debug, RunFolder, Source, app, told
 from tupelo.cli.options import as_columns, merged, with_recipe_options
 from tupelo.errors import InputError
-from tupelo.recipes.recipe import RetrievalRecipe, recipe_from
+from tupelo.recipes.reading import recipe_from
+from tupelo.recipes.recipe import RetrievalRecipe
 
 if TYPE_CHECKING:
     from tupelo.cli.screen import Screen

@@ -7,11 +7,14 @@ from types import NoneType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
+import yaml
 
 from tupelo.errors import InputError
-from tupelo.recipes.recipe import RetrievalRecipe, panel_of, read_recipe
+from tupelo.recipes.reading import FLAGS, flag_of, read_recipe
+from tupelo.recipes.recipe import RetrievalRecipe, panel_of
 
-FLAGS = {"columns": "--column"}
+OF_LOSS = {"positives", "negatives", "normalize", "batches", "loss_options"}
+OF_SYNTHESIS = {"batch_norm", "batches", "synthesis_options"}
 
 
 def with_recipe_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -37,7 +40,7 @@ def with_recipe_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def _parameter(name: str) -> inspect.Parameter:
     field = RetrievalRecipe.model_fields[name]
-    flag = FLAGS.get(name, "--" + name.replace("_", "-"))
+    flag = flag_of(name)
     kind = _kind(name, field.annotation)
     if kind is bool:
         flag = f"{flag}/--no-{flag.removeprefix('--')}"
@@ -63,8 +66,10 @@ def _parameter(name: str) -> inspect.Parameter:
 
 def _kind(name: str, annotation: Any) -> Any:
     """What typer reads: pydantic checks ranges, so that a recipe file is told the same."""
-    if name == "columns":
+    if name in FLAGS:
         return list[str]
+    if name == "step_at":
+        return list[float]
     if name == "size":
         return str
     if get_origin(annotation) is Literal:
@@ -74,16 +79,19 @@ def _kind(name: str, annotation: Any) -> Any:
 
 
 def _metavar(kind: Any, name: str) -> str | None:
-    if name == "columns":
-        return "NAME=YOURS"
-    if name == "size":
-        return "PIXELS"
+    special = {"columns": "NAME=YOURS", "size": "PIXELS", "step_at": "SHARE"}
+    if name in FLAGS:
+        return special.get(name, "NAME=VALUE")
+    if name in special:
+        return special[name]
     if get_origin(kind) is Literal:
         return "NAME"
     return {int: "N", float: "X", str: "TEXT"}.get(kind)
 
 
 def _shown(default: Any) -> str:
+    if isinstance(default, tuple):
+        return ", ".join(map(str, default))
     return (
         {True: "yes", False: "no"}.get(default, str(default))
         if isinstance(default, bool)
@@ -94,18 +102,23 @@ def _shown(default: Any) -> str:
 def merged(file: Path | None, source: str, options: dict[str, Any]) -> dict[str, Any]:
     """The values of a recipe file, overridden by the options that were given.
 
-    Another loss than that of the file also drops who the file pulls and pushes, which belong to
-    its loss, unless they are given too.
+    Another loss than that of the file also drops who the file pulls and pushes, and the options
+    of its loss, unless they are given too; another synthesis drops what belongs to that. Options
+    of the same loss or synthesis are overridden one by one.
 
     Raises:
-        InputError: as `read_recipe`, or a column is not given as NAME=YOURS.
+        InputError: as `read_recipe`, or a column or an option is not given as NAME=VALUE.
     """
     given = {name: value for name, value in options.items() if value not in (None, [])}
     if "columns" in given:
         given["columns"] = as_columns(given["columns"])
     stated = {} if file is None else read_recipe(file)
-    if given.get("loss", stated.get("loss")) != stated.get("loss"):
-        stated = {k: v for k, v in stated.items() if k not in ("positives", "negatives")}
+    for of, dropped in (("loss", OF_LOSS), ("synthesis", OF_SYNTHESIS)):
+        if given.get(of, stated.get(of)) != stated.get(of):
+            stated = {name: value for name, value in stated.items() if name not in dropped}
+    for name in ("loss_options", "synthesis_options"):
+        if name in given:
+            given[name] = {**(stated.get(name) or {}), **as_options(given[name], FLAGS[name])}
     if "steps" in given:
         stated.pop("epochs", None)
     if "epochs" in given:
@@ -119,8 +132,25 @@ def as_columns(texts: list[str]) -> dict[str, str]:
     Raises:
         InputError: a text has no `=`.
     """
+    return _by_name(texts, "--column must be NAME=YOURS, such as path=file")
+
+
+def as_options(texts: list[str], flag: str) -> dict[str, Any]:
+    """`["margin=0.1"]` as `{"margin": 0.1}`: values as a YAML file has them.
+
+    Raises:
+        InputError: a text has no `=`, or its value is no YAML.
+    """
+    must = f"{flag} must be NAME=VALUE, such as margin=0.1"
+    try:
+        return {name: yaml.safe_load(value) for name, value in _by_name(texts, must).items()}
+    except yaml.YAMLError as error:
+        raise InputError(f"{must}, got {', '.join(texts)}") from error
+
+
+def _by_name(texts: list[str], must: str) -> dict[str, str]:
     pairs = [text.partition("=") for text in texts]
     wrong = [name for name, sign, _ in pairs if not sign]
     if wrong:
-        raise InputError(f"--column must be NAME=YOURS, such as path=file, got {wrong[0]}")
-    return {name.strip(): yours.strip() for name, _, yours in pairs}
+        raise InputError(f"{must}, got {wrong[0]}")
+    return {name.strip(): value.strip() for name, _, value in pairs}

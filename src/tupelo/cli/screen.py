@@ -79,7 +79,11 @@ class Screen(Watcher):
     def logging(self) -> Iterator[None]:
         """Warnings of the library are written here; what the screen says itself is not."""
         handler = RichHandler(console=self.console, show_time=False, show_path=False)
-        quiet = {"tupelo": logging.WARNING, "tupelo.data": logging.ERROR}
+        quiet = {
+            "tupelo": logging.WARNING,
+            "tupelo.data": logging.ERROR,
+            "tupelo.synthesis.iaa": logging.ERROR,
+        }
         loggers = {name: logging.getLogger(name) for name in [*quiet, "lightning_fabric"]}
         levels = {name: logger.level for name, logger in loggers.items()}
         for name, logger in loggers.items():
@@ -182,14 +186,19 @@ class Screen(Watcher):
         pulled = f", positives {recipe.positives}" if recipe.positives else ""
         pushed = f", negatives {recipe.negatives}" if recipe.negatives else ""
         kept = f", memory of {recipe.memory:,}" if recipe.memory else ""
-        self.line(f"objective  {recipe.loss}{pulled}{pushed}{kept}")
+        drawn = ", tuples as they are drawn" if recipe.batches != "classes" else ""
+        self.line(f"objective  {recipe.loss}{pulled}{pushed}{drawn}{kept}")
+        if recipe.synthesis != "none":
+            self.line(f"synthesis  {_synthesis(recipe)}")
         length = f"{recipe.epochs} epochs" if recipe.steps is None else f"{recipe.steps} steps"
-        self._batch = (recipe.classes or 0) * (recipe.per_class or 0)
+        self._batch = recipe.batch_size
         self._steps = recipe.steps or 0
         self._clock = time.monotonic()
+        drawn = f"{recipe.classes} classes x {recipe.per_class}"
+        if recipe.batches == "triplets":
+            drawn = f"{recipe.batch_size // 3} triplets of {recipe.classes} classes"
         self.line(
-            f"training   {length} of batches of {recipe.classes} classes x {recipe.per_class}, "
-            f"{recipe.optimizer} from rate {recipe.lr:g}"
+            f"training   {length} of batches of {drawn}, {recipe.optimizer} from rate {recipe.lr:g}"
         )
         if not (recipe.pretrained or recipe.weights) and recipe.backbone != "convnet":
             self.line("[dim]--pretrained would start from published weights (a download)[/dim]")
@@ -322,6 +331,22 @@ class Screen(Watcher):
             ]
             table.add_row(f"{escape(one.label)}\n[dim]{escape(Path(one.query).name)}[/dim]", *cells)
         return table
+
+
+def _synthesis(recipe: RetrievalRecipe) -> str:
+    """What is made, from when on, and with which options."""
+    options = dict(recipe.synthesis_options)
+    if recipe.synthesis == "iaa":
+        begun = options.pop("start_after", 0)
+        text = f"iaa, further members of each class, after epoch {begun}"
+    else:
+        text = "hdml, harder negatives"
+        if steps := options.pop("calibrate", 0):
+            text += f", alpha and beta found in {steps} steps"
+        if recipe.batch_norm:
+            text += ", batch normalisation before the last layer"
+    more = ", ".join(f"{name}={value}" for name, value in options.items())
+    return escape(f"{text}; {more}" if more else text)
 
 
 def _before_and_after(before: Scores, after: Scores) -> Table:

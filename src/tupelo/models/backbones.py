@@ -1,4 +1,4 @@
-"""A small convolutional network for small pictures, grey or colour."""
+"""Backbones that timm does not have: a small network for small pictures, and GoogLeNet."""
 
 from itertools import pairwise
 
@@ -71,3 +71,47 @@ class ConvNet(nn.Module):
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b f"]:
         """Features (b, widths[-1]) of pictures of any size."""
         return self.blocks(images).flatten(1)
+
+
+GOOGLENET_CONFIG = {
+    # the published weights expect pictures in [-1, 1], so no other mean is needed
+    "mean": (0.5, 0.5, 0.5),
+    "std": (0.5, 0.5, 0.5),
+    "first_conv": "conv1.conv",
+    "classifier": ("fc", "aux1", "aux2"),
+}
+
+
+def googlenet(*, channels: int = 3) -> nn.Module:
+    """torchvision's GoogLeNet without its classifiers, from pictures to features (b, 1024).
+
+    The network of many published retrieval results (Szegedy et al., "Going Deeper with
+    Convolutions", CVPR 2015). torchvision's has batch normalisation everywhere and no local
+    response normalisation, unlike the Caffe model those results were trained from, so they
+    compare in kind, not to the point.
+
+    Args:
+        channels: of the pictures; 1 grey, 3 colour.
+
+    >>> googlenet().num_features
+    1024
+    """
+    import torchvision
+
+    net = torchvision.models.googlenet(weights=None, aux_logits=False, init_weights=False)
+    if channels != 3:
+        net.conv1.conv = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    for name in ("fc", "dropout"):  # the head has its own
+        net.add_module(name, nn.Identity())
+    vars(net).update(num_features=1024, pretrained_cfg=GOOGLENET_CONFIG)
+    return net
+
+
+def googlenet_weights() -> str:
+    """Where torchvision publishes the weights of its GoogLeNet, trained on ImageNet."""
+    from torchvision.models import GoogLeNet_Weights
+
+    return GoogLeNet_Weights.IMAGENET1K_V1.url

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tupelo.errors import InputError
-from tupelo.models.backbones import ConvNet, widths_for
-from tupelo.models.weights import load_weights, pretrained_source
+from tupelo.models.backbones import ConvNet, googlenet, googlenet_weights, widths_for
+from tupelo.models.weights import load_weights, pretrained_source, published_file
 from tupelo.types import Embedded
 
 CONVNET = "convnet"
+GOOGLENET = "googlenet"
 CUSTOM = "custom"
 
 
@@ -25,7 +26,7 @@ class Architecture:
     """All that is needed to rebuild an embedder around its weights; saved beside them.
 
     Attributes:
-        backbone: "convnet", a timm name, or "custom" for a module of the user.
+        backbone: "convnet", "googlenet", a timm name, or "custom" for a module of the user.
         features: width f of what the backbone returns.
         dim: width d of the embedding.
         channels: of the pictures.
@@ -35,6 +36,7 @@ class Architecture:
         bias: the head has one.
         layer_norm: layer normalisation without learned scale before the head.
         batch_norm: batch normalisation before the head, as HDML has it.
+        pooling: "usual", or "avgmax": mean of average and maximum.
         dropout: share of features dropped in training before the head.
         freeze_batchnorm: batch normalisation keeps its running statistics in training.
     """
@@ -51,6 +53,7 @@ class Architecture:
     dropout: float = 0.0
     freeze_batchnorm: bool = False
     batch_norm: bool = False
+    pooling: str = "usual"
 
     def __post_init__(self):
         for name in ("features", "dim", "channels"):
@@ -161,16 +164,18 @@ def embedder(
     batch_norm: bool = False,
     dropout: float = 0.0,
     freeze_batchnorm: bool | None = None,
+    pooling: str = "usual",
 ) -> Embedder:
     """Build an embedder from the small ConvNet, any timm backbone, or a module of yours.
 
     Args:
-        backbone: "convnet" (`ConvNet`), a timm name such as "resnet50" or
-            "vit_small_patch16_224.augreg_in21k", or a module from pictures (b, c, h, w) to
-            features (b, f). Pictures are normalised as the timm configuration of the backbone
-            says, or else to (x - 0.5) / 0.5.
+        backbone: "convnet" (`ConvNet`), "googlenet" (torchvision's), a timm name such as
+            "resnet50" or "vit_small_patch16_224.augreg_in21k", or a module from pictures
+            (b, c, h, w) to features (b, f). Pictures are normalised as the timm configuration of
+            the backbone says, or else to (x - 0.5) / 0.5.
         dim: width d of the embedding.
-        pretrained: load the weights timm publishes for this backbone, from its cache or its hub.
+        pretrained: load the weights timm (for googlenet: torchvision) publishes for this
+            backbone, from its cache or its hub.
         weights: local file of weights for the backbone instead: safetensors, or a .pth or .bin
             that holds nothing but tensors. A classifier in it is left out; first convolutions
             are adapted to `channels` as timm does it.
@@ -185,6 +190,8 @@ def embedder(
         freeze_batchnorm: batch normalisation keeps its running statistics in training (its scale
             and shift are still learned), as is usual in fine-tuning for metric learning; default
             yes with pretrained weights.
+        pooling: of the last map of a timm convolutional network; "avgmax" is the mean of average
+            and maximum, with a linear head as good as their sum.
 
     Raises:
         InputError: the name is unknown (close matches are listed), the weights are not on this
@@ -202,8 +209,16 @@ def embedder(
         name, module = CUSTOM, backbone
     elif backbone == CONVNET:
         name, module = CONVNET, ConvNet(channels=channels, widths=widths_for(size))
+    elif backbone == GOOGLENET:
+        name, module = GOOGLENET, googlenet(channels=channels)
+        weights = published_file(googlenet_weights()) if pretrained else weights
     else:
-        name, module = backbone, _timm_backbone(backbone, channels, size, pretrained)
+        name = backbone
+        module = _timm_backbone(backbone, channels, size, pooling, pretrained=pretrained)
+    if pooling != "usual" and name in (CONVNET, GOOGLENET, CUSTOM):
+        raise InputError(
+            f"pooling={pooling!r} needs a timm backbone such as 'resnet50', got {name!r}"
+        )
     if pretrained and name in (CONVNET, CUSTOM):
         raise InputError(
             f"pretrained=True needs a timm backbone such as 'resnet50', got {name!r}; "
@@ -230,6 +245,7 @@ def embedder(
             dropout=dropout,
             freeze_batchnorm=frozen,
             batch_norm=batch_norm,
+            pooling=pooling,
         ),
     )
 
@@ -252,25 +268,41 @@ def rebuild(architecture: Architecture, backbone: nn.Module | None = None) -> Em
     if backbone is None and architecture.backbone == CONVNET:
         widths = widths_for(architecture.size)
         backbone = ConvNet(channels=architecture.channels, widths=widths)
+    elif backbone is None and architecture.backbone == GOOGLENET:
+        backbone = googlenet(channels=architecture.channels)
     elif backbone is None:
         backbone = _timm_backbone(
-            architecture.backbone, architecture.channels, architecture.size, pretrained=False
+            architecture.backbone,
+            architecture.channels,
+            architecture.size,
+            architecture.pooling,
+            pretrained=False,
         )
     return Embedder(backbone, architecture)
 
 
-def _timm_backbone(name: str, channels: int, size: int | None, pretrained: bool) -> nn.Module:
+def _timm_backbone(
+    name: str, channels: int, size: int | None, pooling: str, *, pretrained: bool
+) -> nn.Module:
     base, _, tag = name.partition(".")
     known = timm.list_pretrained(f"{base}.*") if timm.is_model(base) and tag else timm.list_models()
     if name not in known:
-        close = get_close_matches(name, [CONVNET, *known], n=5, cutoff=0.5)
+        close = get_close_matches(name, [CONVNET, GOOGLENET, *known], n=5, cutoff=0.5)
         raise InputError(
-            f"backbone must be 'convnet' or a timm model, got {name!r}"
+            f"backbone must be 'convnet', 'googlenet' or a timm model, got {name!r}"
             + (f"; did you mean {', '.join(close)}?" if close else "; see timm.list_models()")
         )
     config = timm.get_pretrained_cfg(name)
     fixed = config is not None and config.fixed_input_size
     options: dict[str, Any] = {"img_size": size} if fixed and size is not None else {}
+    if pooling not in ("usual", "avgmax"):
+        raise InputError(f"pooling must be 'usual' or 'avgmax', got {pooling!r}")
+    if pooling != "usual":
+        if config is not None and not config.pool_size:
+            raise InputError(
+                f"pooling={pooling!r} needs a convolutional network, which {name!r} is not"
+            )
+        options["global_pool"] = pooling
     if pretrained:
         options |= pretrained_source(name)
     return timm.create_model(

@@ -1,4 +1,4 @@
-"""Where the weights of a backbone come from: timm's cache, its hub, or a local file."""
+"""Where the weights of a backbone come from: a cache, a hub, or a local file."""
 
 import logging
 import pickle
@@ -56,6 +56,30 @@ def pretrained_source(name: str) -> dict[str, Any]:
     )
 
 
+def published_file(url: str) -> Path:
+    """A file of weights that torch publishes: from torch's cache, else downloaded into it.
+
+    Args:
+        url: whose name ends in the first digits of its checksum, as torch names its files.
+
+    Raises:
+        InputError: it is not in the cache, and its address does not answer.
+    """
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    if path.is_file():
+        return path
+    if not _answers(url):
+        raise InputError(
+            f"the pretrained weights {path.name} are not on this machine and {url} does not "
+            "answer; download that file on a machine with a network and pass it as weights=, or "
+            "use pretrained=False"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checksum = path.stem.rpartition("-")[2]
+    torch.hub.download_url_to_file(url, str(path), hash_prefix=checksum, progress=False)
+    return path
+
+
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -101,11 +125,9 @@ def load_weights(backbone: nn.Module, path: Path, *, channels: int = 3) -> None:
         key = f"{name}.weight"
         if key in state and key in own and state[key].shape[1] != own[key].shape[1]:
             state[key] = adapt_input_conv(channels, state[key])
-    classifiers = _listed(config.get("classifier"))
+    classifiers = tuple(f"{name}." for name in _listed(config.get("classifier")))
     state = {
-        key: value
-        for key, value in state.items()
-        if key in own or key.rpartition(".")[0] not in classifiers
+        key: value for key, value in state.items() if key in own or not key.startswith(classifiers)
     }
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     foreign = [key for key in state if key not in own]

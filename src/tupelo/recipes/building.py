@@ -1,74 +1,38 @@
 """From a recipe to what it names: pictures, model, objective, settings."""
 
 import os
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
-from torch import nn
 
-from tupelo import losses
-from tupelo.data import ClassBalanced, ImageData, ImageSet, default_augmentation, images
-from tupelo.data.augment import RandomCrop
+from tupelo.data import (
+    ClassBalanced,
+    ImageData,
+    ImageSet,
+    NPair,
+    Triplets,
+    default_augmentation,
+    images,
+)
+from tupelo.data.augment import Compose, HorizontalFlip, RandomCrop
 from tupelo.data.imageset import Augment
+from tupelo.data.loader import BatchMaker
 from tupelo.data.official.places import is_named
 from tupelo.data.pictures import Progress
 from tupelo.errors import InputError
 from tupelo.models import Embedder, embedder
-from tupelo.objectives import Memory, OnClasses, OnPairs, OnTuples
-from tupelo.recipes.recipe import ClassLossName, RetrievalRecipe, recipe_from
-from tupelo.selection import PerAnchor
+from tupelo.recipes.combinations import refusal
+from tupelo.recipes.reading import recipe_from
+from tupelo.recipes.recipe import RetrievalRecipe
 from tupelo.training import Settings
-from tupelo.types import Objective
 
 SMALL_SIDE = 128  # pixels up to which the small convnet is the better choice
 USUAL_STEPS = 2000
 USUAL_BATCH = 64  # pictures
-
-_Build = Callable[[RetrievalRecipe, int], Objective]
-
-
-def _pairs(loss: Callable[[], nn.Module], *, normalize: bool = True) -> _Build:
-    def build(recipe: RetrievalRecipe, n_classes: int) -> Objective:
-        positives = None if recipe.positives == "all" else recipe.positives
-        return OnPairs(loss(), positives=positives, normalize=normalize)
-
-    return build
-
-
-def _tuples(loss: Callable[[int], nn.Module]) -> _Build:
-    def build(recipe: RetrievalRecipe, n_classes: int) -> Objective:
-        chosen = PerAnchor(recipe.positives or "easiest", recipe.negatives or "random")
-        return OnTuples(chosen, loss(n_classes))
-
-    return build
-
-
-def _rows(loss: Callable[[int, int], nn.Module]) -> _Build:
-    def build(recipe: RetrievalRecipe, n_classes: int) -> Objective:
-        return OnClasses(loss(n_classes, recipe.dim))
-
-    return build
-
-
-LOSSES: Mapping[str, _Build] = {
-    "contrastive": _pairs(losses.Contrastive),
-    "multi-similarity": _pairs(losses.MultiSimilarity),
-    "binomial-deviance": _pairs(losses.BinomialDeviance),
-    "nt-xent": _pairs(losses.NTXent),
-    "all-triplets": _pairs(losses.AllTriplets),
-    "n-pair": _pairs(losses.NPairs, normalize=False),
-    "lifted": _pairs(losses.LiftedStructure, normalize=False),
-    "triplet": _tuples(lambda n_classes: losses.Triplet()),
-    "margin": _tuples(losses.Margin),
-    "proxy-nca": _rows(losses.ProxyNCA),
-    "proxy-anchor": _rows(losses.ProxyAnchor),
-    "softmax": _rows(losses.NormalizedSoftmax),
-    "cosface": _rows(losses.CosFace),
-    "arcface": _rows(losses.ArcFace),
-}
-"""The losses by their names on the command line: the one place where a name chooses code."""
+USUAL_TUPLES = {"n-pair": 32, "triplets": 40}  # classes, for about as many pictures
+CALIBRATED_STEPS = 200  # at most, of HDML
+IAA_STARTS_AFTER = 30  # epochs at most, as published for 100
 
 
 def read_data(
@@ -92,8 +56,16 @@ def read_data(
     )
 
 
-def resolve(recipe: RetrievalRecipe, train: ImageSet) -> RetrievalRecipe:
+def resolve(
+    recipe: RetrievalRecipe, train: ImageSet, earlier: RetrievalRecipe | None = None
+) -> RetrievalRecipe:
     """The recipe with everything that was left open chosen from the training pictures.
+
+    Args:
+        recipe: what was said.
+        train: the training pictures.
+        earlier: of the run that is resumed; what it chose by its length it keeps when it is made
+            longer.
 
     >>> pictures = ImageSet.from_arrays(np.zeros((12, 16, 16), np.uint8), [0, 1, 2] * 4)
     >>> full = resolve(RetrievalRecipe(source="photos"), pictures)
@@ -113,21 +85,47 @@ def resolve(recipe: RetrievalRecipe, train: ImageSet) -> RetrievalRecipe:
         "per_class": per_class,
         "lr": 1e-4 if published else 1e-3,
     }
+    sized = recipe.model_copy(update={"classes": classes, "per_class": per_class})
+    batches = len(build_batches(sized, train).epoch(0))
     epochs = recipe.epochs
     if epochs is None and recipe.steps is None:
-        made = ClassBalanced(train.labels, classes=classes, per_class=per_class, seed=recipe.seed)
-        usual["epochs"] = epochs = int(np.clip(round(USUAL_STEPS / len(made.epoch(0))), 10, 100))
+        usual["epochs"] = epochs = int(np.clip(round(USUAL_STEPS / batches), 10, 100))
     usual["evaluate_every"] = max(1, (epochs or 20) // 20)
     given = recipe.model_dump()
     chosen = {name: value for name, value in usual.items() if given[name] in (None, "auto")}
+    synthesis = _synthesis_options(recipe, batches, epochs)
+    if earlier is not None and earlier.synthesis == recipe.synthesis:
+        known = earlier.synthesis_options
+        synthesis |= {name: known[name] for name in synthesis.keys() & known.keys()}
+    chosen["synthesis_options"] = {**synthesis, **recipe.synthesis_options}
     # not resolve(): links stay named as they are, and so do known data sets
     source = recipe.source if is_named(recipe.source) else os.path.abspath(recipe.source)  # noqa: PTH100
     return recipe_from({**given, **chosen, "source": source})
 
 
+def _synthesis_options(recipe: RetrievalRecipe, batches: int, epochs: int | None) -> dict[str, Any]:
+    """What a synthesis needs to know of the length of a run.
+
+    HDML's alpha and beta belong to the scale of a loss; unless they are given they are found in
+    the first steps. IAA waits for embeddings that mean something: a third of the run, as published.
+    """
+    given = recipe.synthesis_options
+    steps = recipe.steps or batches * (epochs or 1)
+    epochs = epochs or -(-steps // batches)
+    if recipe.synthesis == "hdml" and given.keys().isdisjoint(("alpha", "beta", "calibrate")):
+        return {"calibrate": max(1, min(CALIBRATED_STEPS, steps // 10))}
+    if recipe.synthesis == "iaa":
+        length = {"epochs": epochs} if "decay" in given else {}
+        return {"start_after": min(IAA_STARTS_AFTER, epochs // 3), **length}
+    return {}
+
+
 def _batch(recipe: RetrievalRecipe, train: ImageSet) -> tuple[int, int]:
     """Classes a batch and pictures a class: batches of 64 where the classes allow it."""
     counts = _counts(train)
+    if recipe.batches != "classes":
+        most = min(USUAL_TUPLES[recipe.batches or "n-pair"], len(counts))
+        return recipe.classes or most - most % 2, 2
     typical = max(2, int(np.median(counts)))
     classes = recipe.classes or min(16, len(counts))
     per_class = recipe.per_class or min(max(4, USUAL_BATCH // classes), typical)
@@ -159,35 +157,42 @@ def build_model(recipe: RetrievalRecipe) -> Embedder:
         weights=recipe.weights,
         channels=int(recipe.channels),
         size=recipe.size if isinstance(recipe.size, int) else None,
+        pooling=recipe.pooling,
+        batch_norm=bool(recipe.batch_norm),
     )
 
 
-def build_objective(recipe: RetrievalRecipe, train: ImageSet) -> Objective:
-    """The objective of a resolved recipe, with one row or boundary for each training class.
+def build_batches(recipe: RetrievalRecipe, train: ImageSet) -> BatchMaker:
+    """What makes the batches of a resolved recipe.
 
     Raises:
-        InputError: a class loss where pictures have several tags.
+        InputError: a batch is drawn as tuples, and a class has a single picture, or the pictures
+            have tags.
     """
-    tags = train.n_classes if train.labels.ndim == 2 else 0
-    if tags and recipe.loss in get_args(ClassLossName):
+    classes, per_class = recipe.classes or 2, recipe.per_class or 2
+    if recipe.batches == "classes":
+        return ClassBalanced(train.labels, classes=classes, per_class=per_class, seed=recipe.seed)
+    if train.labels.ndim == 2 and (reason := refusal(recipe.combination._replace(tags=True))):
+        raise InputError(reason)
+    single = int((np.bincount(train.labels) == 1).sum())
+    if single:
         raise InputError(
-            f"--loss {recipe.loss} needs one label a picture, and these have tags; take a pair or "
-            "tuple loss, such as --loss margin, for which a shared tag makes a positive"
+            f"--batches {recipe.batches} draws two pictures of a class, and {single} of "
+            f"{train.n_classes} training classes have only one; take --batches classes, or leave "
+            "them out"
         )
-    objective = LOSSES[recipe.loss](recipe, 1 if tags else train.n_classes)
-    if recipe.memory and isinstance(objective, (OnPairs, OnTuples)):
-        return Memory(
-            objective, recipe.memory, recipe.dim, start_after=recipe.memory_after, tags=tags
-        )
-    return objective
+    if recipe.batches == "triplets":
+        return Triplets(train.labels, classes // 2, seed=recipe.seed)
+    return NPair(train.labels, classes, seed=recipe.seed)
 
 
 def build_augmentation(recipe: RetrievalRecipe, train: ImageSet) -> Augment | None:
     """What is done to the pictures of a training batch."""
     if recipe.augment == "none":
         return None
-    if recipe.augment == "shift":
-        return RandomCrop(max(1, min(train.size) // 8))
+    if recipe.augment.startswith("shift"):
+        moved = RandomCrop(max(1, min(train.size) // 8))
+        return Compose((moved, HorizontalFlip())) if recipe.augment == "shift-flip" else moved
     return default_augmentation(train.size, flip=recipe.augment == "crop-flip")
 
 

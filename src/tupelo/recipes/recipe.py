@@ -5,29 +5,21 @@ None means: chosen from the data when the run starts, said on screen and written
 """
 
 from collections.abc import Mapping
-from difflib import get_close_matches
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from tupelo.errors import InputError
-
-PairLossName = Literal[
-    "contrastive",
-    "multi-similarity",
-    "binomial-deviance",
-    "nt-xent",
-    "all-triplets",
-    "n-pair",
-    "lifted",
-]
-TupleLossName = Literal["triplet", "margin"]
-ClassLossName = Literal["proxy-nca", "proxy-anchor", "softmax", "cosface", "arcface"]
-LossName = Literal[PairLossName, TupleLossName, ClassLossName]
-Positives = Literal["all", "random", "easiest", "hardest"]
-Negatives = Literal["random", "hardest", "semi-hard", "semi-hard-nearest", "distance-weighted"]
+from tupelo.recipes import combinations
+from tupelo.recipes.combinations import Combination
+from tupelo.recipes.names import (
+    CLASS_LOSSES,
+    Batches,
+    LossName,
+    Negatives,
+    Positives,
+    Synthesis,
+)
 
 
 def _side(value: Any) -> Any:
@@ -40,6 +32,22 @@ def _side(value: Any) -> Any:
     return value
 
 
+def _numbers(values: Any) -> Any:
+    """`1e4`, which YAML reads as text, as a number; everything else as it is."""
+    if not isinstance(values, Mapping):
+        return values
+    return {name: _number(value) for name, value in values.items()}
+
+
+def _number(value: Any) -> Any:
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+Options = Annotated[dict[str, Any], BeforeValidator(_numbers)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 Side = Annotated[int, Field(ge=8, le=4096)]
 Size = Annotated[Side | tuple[Side, Side], BeforeValidator(_side)]
 
@@ -98,25 +106,39 @@ class RetrievalRecipe(BaseModel):
     allow_bad: float = _option(
         0.01, "Data", "share of pictures that may be unusable before the run stops", ge=0, le=1
     )
-    augment: Literal["auto", "none", "shift", "crop", "crop-flip"] = _option(
+    augment: Literal["auto", "none", "shift", "shift-flip", "crop", "crop-flip"] = _option(
         "auto",
         "Data",
-        "moved by up to an eighth (shift), random parts scaled (crop), also mirrored (crop-flip), "
+        "moved by up to an eighth (shift), random parts scaled (crop), also mirrored (-flip), "
         "crop-flip in colour and crop in grey (auto)",
     )
 
     backbone: str | None = _option(
-        None, "Model", "convnet or any timm name [convnet up to 128 px, else resnet18]"
+        None,
+        "Model",
+        "convnet, googlenet or any timm name [convnet up to 128 px, else resnet18]",
+    )
+    pooling: Literal["usual", "avgmax"] = _option(
+        "usual",
+        "Model",
+        "of what a timm convolutional network sees; avgmax: mean of average and maximum",
     )
     dim: int = _option(128, "Model", "width of the embedding", ge=1)
     pretrained: bool = _option(
-        False, "Model", "start from the weights timm publishes (downloads them when not here)"
+        False, "Model", "start from published weights (downloads them when not here)"
     )
     weights: str | None = _option(
         None, "Model", "start from a local file of weights (.safetensors, .pth without pickles)"
     )
 
+    batch_norm: bool | None = _option(
+        None, "Model", "batch normalisation before the last layer [with --synthesis hdml]"
+    )
+
     loss: LossName = _option("margin", "Method", "what the comparison must satisfy")
+    loss_options: Options = _option(
+        {}, "Method", "a number of the loss, as in margin=0.1; docs/losses.md names them"
+    )
     positives: Positives | None = _option(
         None,
         "Method",
@@ -126,8 +148,20 @@ class RetrievalRecipe(BaseModel):
     negatives: Negatives | None = _option(
         None,
         "Method",
-        "who is pushed, for triplet and margin [semi-hard for triplet, distance-weighted for "
-        "margin]",
+        "who is pushed; for pair losses one instead of all, with positives of one "
+        "[semi-hard for triplet, distance-weighted for margin, all for pair losses]",
+    )
+    normalize: bool | None = _option(
+        None, "Method", "compare unit rows [yes; n-pair and lifted compare rows as they are]"
+    )
+    synthesis: Synthesis = _option(
+        "none",
+        "Method",
+        "learn from made embeddings too: harder negatives (hdml), further members of each class "
+        "(iaa)",
+    )
+    synthesis_options: Options = _option(
+        {}, "Method", "a number of the synthesis, as in copies=2; docs/howto/train.md has more"
     )
     memory: int = _option(
         0, "Method", "recent embeddings kept as further candidates (cross-batch memory)", ge=0
@@ -138,6 +172,13 @@ class RetrievalRecipe(BaseModel):
         None, "Training", "passes over the training part [about 2,000 steps, 10 to 100]", ge=1
     )
     steps: int | None = _option(None, "Training", "optimiser steps, instead of epochs", ge=1)
+    batches: Batches | None = _option(
+        None,
+        "Training",
+        "classes: so many pictures of each; as the tuples of the loss: two of each class (n-pair), "
+        "or two of half of the classes and one of the others (triplets) [n-pair for n-pair with "
+        "hdml, else classes]",
+    )
     classes: int | None = _option(
         None, "Training", "classes in a batch [16, or as many as there are]", ge=2
     )
@@ -151,6 +192,12 @@ class RetrievalRecipe(BaseModel):
     optimizer: Literal["adamw", "adam", "sgd"] = _option("adamw", "Training", "update rule")
     schedule: Literal["cosine", "constant", "step"] = _option(
         "cosine", "Training", "learning rate over the run"
+    )
+    step_at: tuple[Share, ...] = _option(
+        (0.6, 0.85), "Training", "shares of the run at which schedule step lowers the rate"
+    )
+    step_factor: float = _option(
+        0.1, "Training", "by which schedule step multiplies the rate", gt=0, le=1
     )
     warmup_steps: int = _option(0, "Training", "steps of linearly rising rate", ge=0)
     clip_norm: float | None = _option(
@@ -189,44 +236,47 @@ class RetrievalRecipe(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fill_method(cls, values: Any) -> Any:
-        """Positives and negatives that follow from the loss alone."""
+        """What follows from loss, synthesis and batches alone."""
         if not isinstance(values, Mapping):
             return values
-        loss = values.get("loss") or cls.model_fields["loss"].default
-        usual: dict[str, str] = {}
-        if loss in get_args(TupleLossName):
-            negatives = "semi-hard" if loss == "triplet" else "distance-weighted"
-            usual = {"positives": "easiest", "negatives": negatives}
-        elif loss in get_args(PairLossName):
-            usual = {"positives": "all"}
         given = {name: value for name, value in values.items() if value is not None}
-        return {**values, **usual, **given}
+        stated = {name: given[name] for name in Combination._fields if name in given}
+        asked = Combination(**{"loss": cls.model_fields["loss"].default} | stated)
+        asked = asked._replace(batches=given.get("batches") or combinations.usual_batches(asked))
+        asked = combinations.completed(asked)
+        usual = {name: getattr(asked, name) for name in ("positives", "negatives", "batches")}
+        if asked.loss not in CLASS_LOSSES:
+            usual["normalize"] = combinations.compares_unit_rows(asked)
+        return {**values, **usual, "batch_norm": asked.synthesis == "hdml", **given}
 
     @model_validator(mode="after")
     def _agree(self) -> "RetrievalRecipe":
         """Refuse options that contradict each other, with the reason."""
-        if self.loss in get_args(ClassLossName):
-            for name, value in (("positives", self.positives), ("negatives", self.negatives)):
-                if value is not None:
-                    raise ValueError(
-                        f"{_flag(name)} {value} cannot be used with --loss {self.loss}: it "
-                        "compares pictures with a learned row per class, so there are no "
-                        f"{name} to choose; leave {_flag(name)} out or take a pair or tuple loss"
-                    )
-            if self.memory:
-                raise ValueError(
-                    f"--memory cannot be used with --loss {self.loss}: it compares pictures with "
-                    "a learned row per class, not with other pictures"
-                )
-        if self.loss in get_args(PairLossName) and self.negatives is not None:
+        if reason := combinations.refusal(self.combination):
+            raise ValueError(reason)
+        if self.synthesis_options and self.synthesis == "none":
             raise ValueError(
-                f"--negatives {self.negatives} cannot be used with --loss {self.loss}: a pair "
-                "loss weighs all negatives itself; leave it out, or take --loss triplet or margin"
+                "--synthesis-option needs --synthesis hdml or iaa, to which it belongs"
             )
-        if self.loss in get_args(TupleLossName) and self.positives == "all":
+        if self.loss_options or self.synthesis_options:
+            from tupelo.recipes.methods import check_options  # loads torch
+
+            check_options(self)
+        if self.batches != "classes":
+            if self.per_class not in (None, 2):
+                raise ValueError(
+                    f"--per-class {self.per_class} cannot be used with --batches {self.batches}, "
+                    "which takes 2 pictures of a class; leave it out"
+                )
+            if self.batches == "triplets" and (self.classes or 2) % 2:
+                raise ValueError(
+                    "--classes must be even with --batches triplets, where half of them are the "
+                    f"negatives of the others, got {self.classes}"
+                )
+        if self.chunk is not None and self.batch_norm:
             raise ValueError(
-                f"--positives all cannot be used with --loss {self.loss}, which takes one "
-                "positive an anchor; take easiest, random or hardest, or --loss all-triplets"
+                "--chunk cannot be used with batch normalisation before the last layer, which "
+                "would see chunks instead of batches; give --no-batch-norm, or leave --chunk out"
             )
         if self.pretrained and self.weights is not None:
             raise ValueError("give --pretrained or --weights FILE, not both")
@@ -234,6 +284,11 @@ class RetrievalRecipe(BaseModel):
             raise ValueError(
                 "--pretrained needs a backbone with published weights, such as --backbone "
                 "resnet18; convnet has none"
+            )
+        if self.pooling != "usual" and self.backbone in (None, "convnet", "googlenet"):
+            raise ValueError(
+                f"--pooling {self.pooling} needs --backbone, the name of a timm network, such as "
+                "resnet50"
             )
         if self.weights is not None and self.backbone is None:
             raise ValueError("--weights needs --backbone, the name of the network they belong to")
@@ -249,9 +304,29 @@ class RetrievalRecipe(BaseModel):
         return self
 
     @property
+    def combination(self) -> Combination:
+        """Loss, selection, batches, synthesis and memory, of which `combinations` decides."""
+        return Combination(
+            self.loss,
+            self.positives,
+            self.negatives,
+            synthesis=self.synthesis,
+            memory=self.memory > 0,
+            batches=self.batches or "classes",
+            normalize=self.normalize,
+        )
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures in a batch of a resolved recipe."""
+        if self.batches == "triplets":
+            return 3 * (self.classes or 0) // 2
+        return (self.classes or 0) * (self.per_class or 0)
+
+    @property
     def advice(self) -> tuple[str, ...]:
         """What is allowed but probably not meant, one sentence each."""
-        said = []
+        said = [*combinations.advice(self.combination)]
         if self.positives in ("easiest", "hardest") and self.per_class == 2:
             said.append(
                 f"--positives {self.positives} has no effect with --per-class 2, where an anchor "
@@ -274,60 +349,3 @@ class RetrievalRecipe(BaseModel):
 def panel_of(field: Any) -> str:
     """Heading under which an option is listed."""
     return (field.json_schema_extra or {}).get("panel", "")
-
-
-def recipe_from(values: Mapping[str, Any]) -> RetrievalRecipe:
-    """Check values and build the recipe.
-
-    Raises:
-        InputError: an option is unknown (close names are given), out of its range, or
-            contradicts another; all of them are listed.
-
-    >>> recipe_from({"source": "photos", "per_class": 1})
-    Traceback (most recent call last):
-    ...
-    tupelo.errors.InputError: --per-class: input should be greater than or equal to 2, got 1
-    """
-    try:
-        return RetrievalRecipe.model_validate(dict(values))
-    except ValidationError as error:
-        raise InputError("\n".join(map(_sentence, error.errors()))) from error
-
-
-def read_recipe(path: Path) -> dict[str, Any]:
-    """The options a YAML file states, unchecked.
-
-    Raises:
-        InputError: the file is missing, is no YAML, or is no mapping of options to values.
-    """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"--recipe {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"--recipe {path} is no valid YAML: {reason}") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-        raise InputError(f"--recipe {path} must be a mapping, one line an option: `loss: margin`")
-    return {name.replace("-", "_"): value for name, value in values.items()}
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _sentence(error: Any) -> str:
-    """One pydantic error in the words of the command line."""
-    if not error["loc"]:  # from _agree, whose messages name their options
-        return error["msg"].removeprefix("Value error, ")
-    name = str(error["loc"][0])
-    if error["type"] == "missing":
-        return f"{name} must be given"
-    if error["type"] == "extra_forbidden":
-        close = get_close_matches(name, RetrievalRecipe.model_fields, n=3)
-        hint = f"; did you mean {', '.join(close)}?" if close else "; see tupelo train --help"
-        return f"{name} is no option of a recipe{hint}"
-    message = error["msg"][0].lower() + error["msg"][1:]
-    return f"{_flag(name)}: {message}, got {error['input']!r}"

@@ -25,8 +25,9 @@ from tupelo.errors import InputError
 from tupelo.evaluation import clustering, nearest, retrieval
 from tupelo.inference import Embeddings, Evaluation, Precision, embed, named_labels
 from tupelo.models import Embedder
-from tupelo.recipes import building
-from tupelo.recipes.recipe import RetrievalRecipe, read_recipe, recipe_from
+from tupelo.recipes import building, methods
+from tupelo.recipes.reading import read_recipe, recipe_from
+from tupelo.recipes.recipe import RetrievalRecipe
 from tupelo.recipes.using import clusters_quickly, label_names, tag_sets
 from tupelo.training import Progress, Run, fit
 from tupelo.training.settings import MAY_CHANGE
@@ -125,14 +126,16 @@ def run(recipe: RetrievalRecipe, out: Path, watcher: Watcher | None = None) -> R
     out.mkdir(parents=True, exist_ok=True)
     data = building.read_data(recipe, out / "bad_items.csv", watcher.reading)
     watcher.read(data, out / "bad_items.csv")
-    recipe = building.resolve(recipe, data.train)
-    resumed = _claim(out, recipe)
+    earlier = _earlier(out)
+    recipe = building.resolve(recipe, data.train, earlier)
+    _claim(out, recipe, earlier)
+    resumed = earlier is not None
 
     # the start is drawn from the seed of the recipe; the caller's random state stays as it is
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model = building.build_model(recipe)
-        objective = building.build_objective(recipe, data.train)
+        objective = methods.build_objective(recipe, data.train, model)
     watcher.chosen(recipe, model, resumed)
 
     # the test part is looked at here, before any choice, and once more after the last one
@@ -155,6 +158,7 @@ def run(recipe: RetrievalRecipe, out: Path, watcher: Watcher | None = None) -> R
         validate=data.validation,
         out=out,
         settings=building.build_settings(recipe),
+        batches=building.build_batches(recipe, data.train),
         augment=building.build_augmentation(recipe, data.train),
         progress=watcher.training,
     )
@@ -288,30 +292,33 @@ def _sizes(data: ImageData) -> dict[str, Any]:
     }
 
 
-def _claim(out: Path, recipe: RetrievalRecipe) -> bool:
-    """Write the recipe into its run; True when the same one was there, so that it is resumed."""
+def _earlier(out: Path) -> RetrievalRecipe | None:
+    """The recipe of the run that is there, which is resumed; None where none has begun."""
+    begun = (out / "checkpoint").exists() or (out / "model").exists()
     path = out / "recipe.yaml"
+    return recipe_from(read_recipe(path)) if begun and path.exists() else None
+
+
+def _claim(out: Path, recipe: RetrievalRecipe, earlier: RetrievalRecipe | None) -> None:
+    """Write the recipe into its run, unless another run is there."""
     if _inside(out, Path(recipe.source)):
         raise InputError(
             f"--out {out} must not lie in the source {recipe.source}, where it would be read as "
             "pictures the next time; give a folder beside it"
         )
-    begun = (out / "checkpoint").exists() or (out / "model").exists()
-    resumed = begun and path.exists()
-    if resumed:
-        earlier = recipe_from(read_recipe(path)).model_dump()
+    if earlier is not None:
+        before = earlier.model_dump()
         changed = [
-            f"{name} was {earlier[name]!r}, is {value!r}"
+            f"{name} was {before[name]!r}, is {value!r}"
             for name, value in recipe.model_dump().items()
-            if value != earlier[name] and name not in MAY_CHANGE
+            if value != before[name] and name not in MAY_CHANGE
         ]
         if changed:
             raise InputError(
                 f"--out {out} holds another run: {'; '.join(changed)}. Give these options as they "
                 "were to resume it, or another --out"
             )
-    _write(path, HEADER + recipe.to_yaml())
-    return resumed
+    _write(out / "recipe.yaml", HEADER + recipe.to_yaml())
 
 
 def _inside(out: Path, source: Path) -> bool:

@@ -12,7 +12,8 @@ from tupelo.data.pictures import Progress
 from tupelo.errors import DataError, InputError, MissingExtra
 from tupelo.inference import Embeddings, Evaluation, evaluate
 from tupelo.models import Embedder
-from tupelo.recipes.recipe import RetrievalRecipe, read_recipe, recipe_from
+from tupelo.recipes.reading import read_recipe, recipe_from
+from tupelo.recipes.recipe import RetrievalRecipe
 from tupelo.trained import Trained, load
 
 CLUSTERED_AT_MOST = 10_000  # pictures; k-means of more takes longer than all the rest

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tupelo.errors import InputError
-from tupelo.recipes.recipe import read_recipe
+from tupelo.recipes.reading import read_recipe
 from tupelo.sections import Section, from_json
 from tupelo.training.logs import Row, read_rows
 

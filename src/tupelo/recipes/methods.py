@@ -1,0 +1,168 @@
+"""From the names of a recipe to its objective: loss, selection, synthesis, memory."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from torch import nn
+
+from tupelo import losses
+from tupelo.data import ImageSet
+from tupelo.errors import InputError
+from tupelo.models import Embedder
+from tupelo.objectives import ComparingObjective, Memory, OnClasses, OnPairs, OnTuples
+from tupelo.recipes.combinations import refusal
+from tupelo.recipes.names import CLASS_LOSSES, TUPLE_LOSSES
+from tupelo.recipes.recipe import RetrievalRecipe
+from tupelo.selection import AsDrawn, PerAnchor
+from tupelo.synthesis import AugmentedClasses, HardnessAware, IntraClassAugmented
+from tupelo.types import Objective
+
+LOSSES: Mapping[str, type[nn.Module]] = {
+    "contrastive": losses.Contrastive,
+    "cosine-contrastive": losses.CosineContrastive,
+    "multi-similarity": losses.MultiSimilarity,
+    "binomial-deviance": losses.BinomialDeviance,
+    "nt-xent": losses.NTXent,
+    "all-triplets": losses.AllTriplets,
+    "n-pair": losses.NPairs,
+    "lifted": losses.LiftedStructure,
+    "triplet": losses.Triplet,
+    "margin": losses.Margin,
+    "proxy-nca": losses.ProxyNCA,
+    "proxy-anchor": losses.ProxyAnchor,
+    "softmax": losses.NormalizedSoftmax,
+    "cosface": losses.CosFace,
+    "arcface": losses.ArcFace,
+}
+"""The losses by their names on the command line: the one place where a name chooses code."""
+
+FROM_THE_DATA = ("objective", "model", "n_classes", "dim")  # parameters that are no options
+
+
+def build_objective(recipe: RetrievalRecipe, train: ImageSet, model: Embedder) -> Objective:
+    """The objective of a resolved recipe, with one row or boundary for each training class.
+
+    Args:
+        recipe: resolved.
+        train: the training pictures, whose classes are counted.
+        model: what will be trained; synthesis embeds with its head.
+
+    Raises:
+        InputError: the labels are tags, and something in the recipe needs classes; an option of
+            the loss or the synthesis is out of its range.
+    """
+    tags = train.n_classes if train.labels.ndim == 2 else 0
+    if tags and (reason := refusal(recipe.combination._replace(tags=True))):
+        raise InputError(reason)
+    objective = _plain(recipe, 1 if tags else train.n_classes)
+    try:
+        objective = _synthesized(recipe, objective, train.n_classes, model)
+    except InputError as error:
+        raise InputError(f"--synthesis-option: {error}") from error
+    if recipe.memory and isinstance(objective, ComparingObjective):
+        return Memory(
+            objective, recipe.memory, recipe.dim, start_after=recipe.memory_after, tags=tags
+        )
+    return objective
+
+
+def check_options(recipe: RetrievalRecipe) -> None:
+    """Refuse options that the loss or the synthesis of a recipe does not have.
+
+    Raises:
+        InputError: a name is unknown (close ones are given), a value of the wrong kind, or, for a
+            loss, out of its range.
+    """
+    _build_loss(recipe, n_classes=2)
+    if recipe.synthesis != "none":
+        _checked(_synthesis_class(recipe), recipe.synthesis_options, "--synthesis-option")
+
+
+def _plain(recipe: RetrievalRecipe, n_classes: int) -> Objective:
+    loss = _build_loss(recipe, n_classes)
+    if recipe.loss in CLASS_LOSSES:
+        return OnClasses(loss)
+    normalize = bool(recipe.normalize)
+    if not _on_tuples(recipe):
+        positives = None if recipe.positives == "all" else recipe.positives
+        return OnPairs(loss, positives=positives, negatives=recipe.negatives, normalize=normalize)
+    if recipe.batches == "classes":
+        # an N-pair tuple has a negative of each other class, as if it were drawn so
+        each = (recipe.classes or 2) - 1 if recipe.loss == "n-pair" else 1
+        chosen = PerAnchor(
+            recipe.positives or "easiest", recipe.negatives or "random", negatives=each
+        )
+        return OnTuples(chosen, loss, normalize=normalize)
+    return OnTuples(AsDrawn(recipe.batches or "triplets"), loss, normalize=normalize)
+
+
+def _synthesized(
+    recipe: RetrievalRecipe, objective: Objective, n_classes: int, model: Embedder
+) -> Objective:
+    if recipe.synthesis == "none":
+        return objective
+    made = _synthesis_class(recipe)
+    options = _checked(made, recipe.synthesis_options, "--synthesis-option")
+    if recipe.synthesis == "hdml":
+        return made(objective, model, n_classes, **options)
+    return made(objective, n_classes, recipe.dim, **options)
+
+
+def _synthesis_class(recipe: RetrievalRecipe) -> Callable[..., Objective]:
+    if recipe.synthesis == "hdml":
+        return HardnessAware
+    return AugmentedClasses if recipe.loss in CLASS_LOSSES else IntraClassAugmented
+
+
+def _on_tuples(recipe: RetrievalRecipe) -> bool:
+    as_tuples = recipe.synthesis == "hdml" or recipe.batches != "classes"
+    return recipe.loss in TUPLE_LOSSES or (recipe.loss == "n-pair" and as_tuples)
+
+
+def _build_loss(recipe: RetrievalRecipe, n_classes: int) -> nn.Module:
+    made = losses.NPair if _on_tuples(recipe) and recipe.loss == "n-pair" else LOSSES[recipe.loss]
+    options = _checked(made, recipe.loss_options, "--loss-option")
+    known = {"n_classes": n_classes, "dim": recipe.dim}
+    counts = {k: v for k, v in known.items() if k in inspect.signature(made).parameters}
+    try:
+        return made(**counts, **options)
+    except InputError as error:
+        raise InputError(f"--loss-option: {error}") from error
+
+
+def _checked(made: Callable, given: Mapping[str, Any], flag: str) -> dict[str, Any]:
+    """Options by name, each of the kind that the constructor `made` declares.
+
+    Raises:
+        InputError: the constructor has no such option, or the value is of another kind.
+    """
+    declared = {
+        name: parameter
+        for name, parameter in inspect.signature(made).parameters.items()
+        if name not in FROM_THE_DATA
+    }
+    checked = {}
+    for name, value in given.items():
+        if name not in declared:
+            close = get_close_matches(name, declared, n=3)
+            hint = f"did you mean {', '.join(close)}?" if close else f"it has {_listed(declared)}"
+            raise InputError(f"{flag} {name}: {_named(made)} has no such option; {hint}")
+        try:
+            checked[name] = TypeAdapter(declared[name].annotation).validate_python(value)
+        except ValidationError as error:
+            message = error.errors()[0]["msg"]
+            raise InputError(
+                f"{flag} {name}: {message[0].lower()}{message[1:]}, got {value!r}"
+            ) from error
+    return checked
+
+
+def _named(made: Callable) -> str:
+    return f"{made.__module__.rpartition('.')[0]}.{made.__name__}"
+
+
+def _listed(names: Mapping[str, Any]) -> str:
+    return ", ".join(names) or "none"
