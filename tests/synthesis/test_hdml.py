@@ -1,16 +1,21 @@
 """HDML against the official graph, built from scratch with loops in `official`."""
 
+import copy
 import math
 
 import pytest
 import torch
 from torch import nn
 
-from tupelo.losses import NPair, Triplet
+from tupelo.comparison import Comparison
+from tupelo.errors import InputError, TrainingDiverged
+from tupelo.losses import Contrastive, Margin, NPair, Triplet
 from tupelo.models import embedder
-from tupelo.objectives import OnTuples
-from tupelo.selection import AsDrawn
+from tupelo.objectives import OnPairs, OnTuples
+from tupelo.selection import AsDrawn, PerAnchor
 from tupelo.synthesis import HardnessAware
+from tupelo.synthesis.schedule import Schedule
+from tupelo.types import Embedded
 
 CLASSES, FEATURES, DIM = 12, 10, 6
 R = 3e-3  # weight of N-pair's regulariser
@@ -227,3 +232,436 @@ def test_each_part_learns_what_the_official_graph_gives_it(variant, averages, op
     assert {name: value.statistics[name] for name in numbers} == pytest.approx(numbers, rel=1e-6)
     assert value.total.item() == pytest.approx(total, rel=1e-6)
     assert sum(value.parts.values()).item() == pytest.approx(total, rel=1e-6)
+
+
+def of_all(model, objective, images, labels, tuples):
+    """J_metric, J_gen and J_ce of any tuples: rows that occur twice go through everything twice."""
+    output = model(images)
+    z, y = objective.objective.rows(output), output.features
+    lam, w = float(objective.schedule.hardness()), float(objective.schedule.weight())
+    anchor, positive, negative = (z[index] for index in tuples)
+    pulled = []
+    for i in range(len(anchor)):
+        for one in negative[i]:
+            near, far = (anchor[i] - positive[i]).norm(), (anchor[i] - one).norm()
+            share = (near + lam * (far - near)) / far if far > near else 1.0
+            pulled.append(anchor[i] + (one - anchor[i]) * share)
+    t, k = tuples.negative.shape
+    made = objective.generator(torch.cat([z, anchor, positive, torch.stack(pulled)]))
+    y_syn = made[len(z) :]
+    embedded = objective.objective.rows(model.embed(y_syn))
+    loss, own = objective.objective.loss, labels[tuples.anchor]
+    j_m = loss(anchor, positive, negative, own).mean()
+    j_syn = loss(
+        embedded[:t], embedded[t : 2 * t], embedded[2 * t :].unflatten(0, (t, k)), own
+    ).mean()
+    classes = torch.cat([own, labels[tuples.positive], labels[tuples.negative].flatten()])
+    each = nn.functional.cross_entropy(objective.classifier(y_syn), classes, reduction="none")
+    j_soft = each.mean() if k == 1 else each[:t].mean() + each[t:].mean()
+    j_recon = (made[: len(z)] - y).square().sum()
+    share = objective.soft_share
+    j_gen = (1 - share) * j_recon + share * objective.soft_scale * j_soft
+    j_ce = nn.functional.cross_entropy(objective.classifier(y.detach()), labels)
+    return w * j_m + (1 - w) * j_syn, j_gen, j_ce
+
+
+GENERAL = {
+    "margin loss, easy positives": lambda: OnTuples(
+        PerAnchor("easiest", "distance-weighted"), Margin(CLASSES)
+    ),
+    "margin loss, four negatives": lambda: OnTuples(
+        PerAnchor("easiest", "random", negatives=4), Margin(CLASSES)
+    ),
+    "triplets of unit rows": lambda: OnTuples(PerAnchor("random", "semi-hard"), Triplet(0.3)),
+    "N-pair, three negatives": lambda: OnTuples(
+        PerAnchor(negatives=3), NPair(0.01), normalize=False
+    ),
+}
+
+
+def items_of(classes=4, each=3):
+    torch.manual_seed(3)
+    images = torch.rand(classes * each, 1, 2, 4, dtype=torch.float64)
+    return images, torch.arange(classes).repeat_interleave(each)
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+@pytest.mark.parametrize("name", GENERAL)
+def test_other_tuples_and_losses_learn_what_separate_calls_give_them(name, batch_norm):
+    model = network(batch_norm=batch_norm)
+    images, labels = items_of()
+    objective = at(HardnessAware(GENERAL[name](), model, CLASSES, hidden=9), 60.0, 2e4).double()
+    with torch.no_grad():
+        rows = objective.objective.rows(model(images))
+    comparison = Comparison.within(rows, labels)
+    tuples = objective.objective.selector(comparison, torch.Generator().manual_seed(1))
+    joint, j_gen, j_ce = of_all(model, objective, images, labels, tuples)
+    lists = [
+        (joint, [*model.parameters(), *objective.objective.parameters()]),
+        (j_gen, list(objective.generator.parameters())),
+        (j_ce, list(objective.classifier.parameters())),
+    ]
+    expected = {
+        parameter: gradient
+        for loss, own in lists
+        for parameter, gradient in zip(
+            own, torch.autograd.grad(loss, own, retain_graph=True), strict=True
+        )
+    }
+    value = objective(model(images), labels, generator=torch.Generator().manual_seed(1))
+    value.total.backward()
+    torch.testing.assert_close(value.total, joint + j_gen + j_ce)
+    for parameter, gradient in expected.items():
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-6, atol=1e-9)
+
+
+def test_golden_n_pair_loss():
+    """J_m of 6.2, in which the head is the identity."""
+    model = embedder(nn.Flatten(), features=2, dim=2, channels=1).double()
+    with torch.no_grad():
+        model.head[0].weight.copy_(torch.eye(2))
+        model.head[0].bias.zero_()
+    objective = HardnessAware(published("n-pair"), model, 3).double()
+    rows = torch.tensor([[1, 0], [0, 1], [2, 0], [0.5, 1]], dtype=torch.float64)
+    value = objective(model.embed(rows), torch.tensor([0, 1, 0, 1]))
+    assert value.statistics["J_m"] == pytest.approx(0.26005623, abs=1e-6)
+    assert value.statistics["w"] == pytest.approx(0.99004983, abs=1e-7)
+
+
+def learned(variant, *, averages=(60.0, 2e4), **options):
+    model = network()
+    objective = at(hdml(variant, model, **options), *averages)
+    images, labels = batch(variant)
+    objective(model(images), labels).total.backward()
+    return gradients_of(model, objective)
+
+
+@pytest.mark.parametrize("variant", ["triplet", "n-pair"])
+@pytest.mark.parametrize(
+    ("changed", "trains"),
+    [
+        ({"soft_scale": 7.0}, {"generator"}),
+        ({"beta": 5e3}, {"model"}),
+        ({"alpha": 3.0}, {"model", "generator"}),
+        ({"weight_decay": 0.1}, {"model"}),
+    ],
+    ids=str,
+)
+def test_each_loss_reaches_only_its_own_parts(variant, changed, trains):
+    """M5: bit for bit, so one loss cannot leak into another's parts."""
+    before, after = learned(variant), learned(variant, **changed)
+    different = {
+        name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])
+    }
+    assert different == trains
+
+
+def test_features_learn_only_through_the_head():
+    model = network()
+    images, labels = batch("triplet")
+    features = model.backbone(images).detach().requires_grad_()
+    output = model.embed(features)
+    separate = output._replace(features=output.features.detach().requires_grad_())
+    hdml("triplet", model)(separate, labels).total.backward()
+    assert separate.features.grad is None
+    assert features.grad.abs().max() > 0
+
+
+def test_a_weighted_sum_scales_all_gradients():
+    model = network()
+    images, labels = batch("triplet")
+    objective = hdml("triplet", model, bn_update_from_synthetic=False)
+    objective(model(images), labels).total.backward()
+    once = {name: gradient.clone() for name, gradient in gradients_of(model, objective).items()}
+    model.zero_grad()
+    objective.zero_grad()
+    (3 * objective(model(images), labels).total).backward()
+    for name, gradient in gradients_of(model, objective).items():
+        torch.testing.assert_close(gradient, 3 * once[name])
+
+
+def test_the_model_keeps_its_parameters_to_itself():
+    model = network()
+    objective = hdml("triplet", model)
+    own = {id(p) for p in objective.parameters()}
+    assert not own & {id(p) for p in model.parameters()}
+    assert [group.get("lr") for group in objective.parameter_groups()] == [1e-2, 1e-3]
+    assert all(group["weight_decay"] == 0 for group in objective.parameter_groups())
+    twin, other = copy.deepcopy((model, objective))
+    assert other.model is twin
+
+
+class TestBatchNormalisation:
+    def run(self, **options):
+        model = network()
+        objective = hdml("triplet", model, **options)
+        images, labels = batch("triplet")
+        output = model(images)
+        after_real = [buffer.clone() for buffer in model.head.buffers()]
+        value = objective(output, labels)
+        value.total.backward()
+        return after_real, list(model.head.buffers()), objective
+
+    def test_synthetic_batches_count_in_its_running_statistics(self):
+        real, after, _ = self.run()
+        assert [int(real[2]), int(after[2])] == [1, 2]
+        assert not torch.equal(real[0], after[0])
+
+    def test_unless_they_should_not(self):
+        real, after, objective = self.run(bn_update_from_synthetic=False)
+        assert all(torch.equal(a, b) for a, b in zip(real, after, strict=True))
+        assert int(objective.generator.norm.num_batches_tracked) == 1
+
+
+class TestHardCases:
+    def value(self, variant="triplet", *, averages=(1e6, 1e6), same=False, dtype=torch.float64):
+        model = network(dtype=dtype)
+        objective = at(hdml(variant, model), *averages)
+        images, labels = batch(variant, dtype=dtype)
+        if same:
+            images = images[:1].expand_as(images)
+        return model, objective, images, labels
+
+    @pytest.mark.parametrize("variant", ["triplet", "n-pair"])
+    def test_coincident_rows_give_no_nan(self, variant):
+        model, objective, images, labels = self.value(variant, averages=(1.0, 1.0), same=True)
+        value = objective(model(images), labels)
+        value.total.backward()
+        assert value.statistics["skipped"] == 0
+        assert value.statistics["pulled"] == 0
+        assert all(g.isfinite().all() for g in gradients_of(model, objective).values())
+
+    def test_means_of_zero_pull_fully_and_trust_the_generator(self):
+        model, objective, images, labels = self.value(averages=(0.0, 0.0))
+        value = objective(model(images), labels)
+        value.total.backward()
+        assert (value.statistics["lambda"], value.statistics["w"]) == (0, 0)
+        assert value.parts["metric"] == 0
+        assert all(g.isfinite().all() for g in gradients_of(model, objective).values())
+
+    def test_the_first_step_barely_moves_negatives(self):
+        model, objective, images, labels = self.value()
+        statistics = objective(model(images), labels).statistics
+        assert statistics["w"] == pytest.approx(0.990, abs=1e-3)
+        assert statistics["lambda"] == pytest.approx(0.99991, abs=1e-5)
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_autocast_changes_nothing(self, dtype):
+        found = []
+        for enabled in (False, True):
+            model, objective, images, labels = self.value(dtype=torch.float32)
+            objective.soft_scale = 1e8  # beyond what float16 can hold
+            output = model(images)
+            with torch.autocast("cpu", dtype=dtype, enabled=enabled):
+                value = objective(output, labels)
+            value.total.backward()
+            assert value.total.dtype == torch.float32
+            found.append((value.total.item(), gradients_of(model, objective)))
+        assert found[0][0] == found[1][0]
+        assert all(torch.equal(found[0][1][name], found[1][1][name]) for name in found[0][1])
+
+    def test_without_gradient_nothing_is_recorded(self):
+        model, objective, images, labels = self.value()
+        with torch.no_grad():
+            value = objective(model(images), labels)
+        assert not value.total.requires_grad
+        assert value.statistics["J_m"] > 0
+        assert int(objective.schedule.steps) == 0
+
+    @pytest.mark.parametrize(("most", "rows"), [(None, 30), (100, 30), (4, 30), (2, 20), (1, 15)])
+    def test_memory_is_bounded_by_max_negatives(self, most, rows):
+        model = network()
+        objective = hdml("n-pair", model, max_negatives=most)
+        seen = []
+        objective.classifier.register_forward_hook(lambda *a: seen.append(len(a[1][0])))
+        images, labels = batch("n-pair")
+        objective(model(images), labels, generator=torch.Generator().manual_seed(0))
+        assert max(seen) == rows
+
+
+class TestWindows:
+    def test_means_change_when_a_window_is_complete(self):
+        model = network()
+        objective = hdml("triplet", model, window=3, weight_decay=0.01)
+        images, labels = batch("triplet")
+        seen = []
+        for _ in range(4):
+            value = objective(model(images), labels)
+            seen.append((value.parts["metric"] + value.parts["decay"], value.parts["generator"]))
+            now = objective.schedule.j_avg.value, objective.schedule.j_gen_avg.value
+            if len(seen) < 3:
+                assert [float(mean) for mean in now] == [1e6, 1e6]
+        torch.testing.assert_close(torch.stack(now), torch.tensor(seen[:3]).mean(0).double())
+
+    def test_plain_means_know_neither_weight_nor_decay(self):
+        model = network()
+        objective = hdml("triplet", model, window=1, weight_decay=0.01, j_avg_source="plain")
+        images, labels = batch("triplet")
+        value = at(objective, 5.0, 2e4)(model(images), labels)
+        assert float(objective.schedule.j_avg.value) == pytest.approx(value.statistics["J_m"])
+
+    def test_sixty_four_steps_are_the_default(self):
+        schedule = Schedule(90.0, 1e4, window=64, calibrate=0)
+        for number in range(130):
+            schedule.record(torch.tensor(float(number)), torch.tensor(2.0 * number))
+        assert float(schedule.j_avg.value) == sum(range(64, 128)) / 64
+        assert int(schedule.j_avg.count) == 2
+
+    def test_calibration_starts_both_at_one_half(self):
+        schedule = Schedule(90.0, 1e4, window=64, calibrate=10)
+        for number in range(10):
+            assert float(schedule.weight()) == 1
+            schedule.record(torch.tensor(float(number)), torch.tensor(10.0 * number))
+        assert schedule.constants.tolist() == pytest.approx([math.log(2) * 7, math.log(2) * 70])
+        assert float(schedule.hardness()) == pytest.approx(0.5)
+        assert float(schedule.weight()) == pytest.approx(0.5)
+        assert float(schedule.j_avg.value) == 7
+        for _ in range(64):
+            schedule.record(torch.tensor(3.5), torch.tensor(140.0))
+        assert float(schedule.hardness()) == pytest.approx(0.25)
+        assert float(schedule.weight()) == pytest.approx(0.5**0.5)
+
+    def test_a_loss_of_zero_keeps_alpha(self):
+        schedule = Schedule(90.0, 1e4, window=64, calibrate=1)
+        schedule.record(torch.tensor(0.0), torch.tensor(1.0))
+        assert float(schedule.constants[0]) == 90
+        assert float(schedule.hardness()) == 0
+
+    def test_the_embedding_trains_on_real_tuples_while_calibrating(self):
+        model, twin = network(), network()
+        images, labels = batch("triplet")
+        hdml("triplet", model, calibrate=5, reduction="mean")(
+            model(images), labels
+        ).total.backward()
+        published("triplet")(twin(images), labels).total.backward()
+        for one, other in zip(model.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(one.grad, other.grad)
+
+
+class TestSkipping:
+    @pytest.fixture
+    def broken(self):
+        """A model, and an objective whose generator overflows float32."""
+        model = network(dtype=torch.float32)
+        objective = hdml("triplet", model, weight_decay=0.1)
+        self.sound = objective.generator.second.weight.detach().clone()
+        objective.generator.second.weight.data.fill_(1e30)
+        return model, objective
+
+    def step(self, model, objective):
+        images, labels = batch("triplet", dtype=torch.float32)
+        output = model(images)
+        before = {
+            name: tensor.clone()
+            for name, tensor in (*model.state_dict().items(), *objective.state_dict().items())
+        }
+        value = objective(output, labels)
+        model.zero_grad()
+        objective.zero_grad()
+        value.total.backward()
+        return value, before
+
+    def test_nothing_is_learned_and_nothing_poisoned(self, broken):
+        model, objective = broken
+        value, before = self.step(model, objective)
+        assert value.statistics == {"skipped": 1.0}
+        assert value.total == 0
+        assert all(part == 0 for part in value.parts.values())
+        found = gradients_of(model, objective)
+        assert len(found) == len(list(model.parameters())) + 8
+        assert all((gradient == 0).all() for gradient in found.values())
+        after = {**model.state_dict(), **objective.state_dict()}
+        changed = [name for name in before if not torch.equal(before[name], after[name])]
+        assert changed == ["skips"]
+        assert int(objective.schedule.steps) == 0
+
+    def test_a_sound_step_forgets_the_skipped_ones(self, broken):
+        model, objective = broken
+        for _ in range(4):
+            self.step(model, objective)
+        assert int(objective.skips) == 4
+        objective.generator.second.weight.data.copy_(self.sound)
+        value, _ = self.step(model, objective)
+        assert value.statistics["skipped"] == 0
+        assert int(objective.skips) == 0
+        assert int(objective.schedule.j_avg.count) == 1
+        assert float(objective.schedule.j_gen_avg.total) == pytest.approx(
+            value.parts["generator"].item()
+        )
+
+    def test_too_many_in_a_row_end_the_run(self, broken):
+        model, objective = broken
+        for _ in range(4):
+            self.step(model, objective)
+        with pytest.raises(TrainingDiverged, match="NaN or infinite in 5 steps in a row; lower lr"):
+            self.step(model, objective)
+
+
+REFUSED = {
+    "objective must be OnTuples, got OnPairs": {"objective": OnPairs(Contrastive())},
+    "model must be an Embedder, .* got Linear": {"model": nn.Linear(2, 2)},
+    "n_classes must be >= 2, got 1": {"n_classes": 1},
+    r"alpha must be >= 0, got -1\.0": {"alpha": -1.0},
+    "alpha must be >= 0, got nan": {"alpha": math.nan},
+    r"beta must be >= 0, got -1\.0": {"beta": -1.0},
+    r"soft_share must be in \[0, 1\], got 1\.5": {"soft_share": 1.5},
+    r"soft_scale must be > 0, got 0\.0": {"soft_scale": 0.0},
+    "hidden must be >= 1, got 0": {"hidden": 0},
+    r"generator_rate must be > 0, got 0\.0": {"generator_rate": 0.0},
+    r"classifier_rate must be > 0, got -1\.0": {"classifier_rate": -1.0},
+    r"weight_decay must be >= 0, got -0\.1": {"weight_decay": -0.1},
+    "reduction must be 'mean' or 'sum', got 'max'": {"reduction": "max"},
+    "generator_reduction must be 'sum' or 'row', got 'mean'": {"generator_reduction": "mean"},
+    "j_avg_source must be 'official' or 'plain', got 'x'": {"j_avg_source": "x"},
+    "window must be >= 1, got 0": {"window": 0},
+    "calibrate must be >= 0, got -1": {"calibrate": -1},
+    "max_negatives must be >= 1, got 0": {"max_negatives": 0},
+    "skip_limit must be >= 1, got 0": {"skip_limit": 0},
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_it_cannot_be_made_of(message):
+    options = {"objective": published("triplet"), "model": network(), "n_classes": 3}
+    options |= REFUSED[message]
+    with pytest.raises(InputError, match=message):
+        HardnessAware(**options)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda o, y: ((o, o), y), "takes one embedding of its model, got tuple"),
+        (lambda o, y: (o._replace(features=o.features[:, :3]), y), "features of width 10, got 6"),
+        (
+            lambda o, y: (o._replace(features=o.features.clone().fill_(math.nan)), y),
+            "features must be finite, got NaN or infinity in 15 of 15 rows",
+        ),
+        (
+            lambda o, y: (o._replace(raw=o.raw / 0), y),
+            "z must be finite, got NaN or infinity in 15 of 15 rows",
+        ),
+        (lambda o, y: (o, y + 100), r"labels must lie in \[0, 12\) for the classifier"),
+        (lambda o, y: (o, y - 100), r"labels must lie in \[0, 12\) for the classifier"),
+        (lambda o, y: (o, y.float()), "labels"),
+        (lambda o, y: (o, y[:-1]), "one label per row, got 14 for 15 rows"),
+        (lambda o, y: (o, nn.functional.one_hot(y).bool()), "needs class indices"),
+        (lambda o, y: (o, [str(label) for label in y.tolist()]), "needs class indices"),
+        (lambda o, y: (Embedded(*(t[:14] for t in o)), y[:14]), "must hold 3 rows a tuple"),
+        (lambda o, y: (o, y.flip(0)), "must have the label of its positive"),
+    ],
+)
+def test_batches_it_refuses(change, message):
+    model = network()
+    images, labels = batch("triplet")
+    output, labels = change(model(images), labels)
+    with pytest.raises(InputError, match=message):
+        hdml("triplet", model)(output, labels)
+
+
+def test_a_relation_against_the_labels_is_refused():
+    model = network()
+    images, labels = items_of()
+    objective = OnTuples(PerAnchor(), Triplet(), relation=lambda a, c: a[:, None] != c[None, :])
+    with pytest.raises(InputError, match="a relation that contradicts them"):
+        HardnessAware(objective, model, CLASSES).double()(model(images), labels)
