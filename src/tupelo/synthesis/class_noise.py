@@ -175,9 +175,10 @@ class ClassNoise(nn.Module):
         text = (
             f"From epoch {self.starts} on every embedding of a batch was joined by {self.copies} "
             "synthetic ones, drawn around it with the variance of its class; they are further "
-            "candidates, and nothing to the row they were drawn around. Strength is the factor of the variance and "
-            "0 before that; class_variance is the mean variance that rows are drawn with, before "
-            "the embeddings are brought to unit length; synthetic_hardest is the share of anchors "
+            "candidates, and nothing to the row they were drawn around. Strength is the factor of "
+            "the variance and 0 before that; class_variance is the mean variance that rows are "
+            "drawn with, before the embeddings are brought to unit length; synthetic_hardest is "
+            "the share of anchors "
             f"whose nearest negative is a synthetic row. {borrowed:.0%} of the classes borrow "
             "variance from similar ones. The bars are the variance of each class; the points are "
             "pictures and what would be drawn around them, a class that did not train with the "
