@@ -4,7 +4,8 @@ The recipe, the objective that is built from it, the table in the documentation 
 ask `refusal` and `advice`.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from tupelo.recipes.names import (
     CLASS_LOSSES,
@@ -55,7 +56,7 @@ def completed(combination: Combination) -> Combination:
     if loss in TUPLE_LOSSES:
         usual = "semi-hard" if loss == "triplet" else "distance-weighted"
         return combination._replace(positives=positives or "easiest", negatives=negatives or usual)
-    if combination.synthesis == "hdml" and loss == "n-pair":  # its form on tuples
+    if combination.synthesis == "hdml" and loss == "n-pair" and positives != "all":  # on tuples
         return combination._replace(
             positives=positives or "random", negatives=negatives or "random"
         )
@@ -101,14 +102,14 @@ def advice(combination: Combination) -> tuple[str, ...]:
     if weighted and combination.synthesis == "iaa":
         said.append(
             "--negatives distance-weighted leaves out most of the negatives that --synthesis iaa "
-            "makes, which lie near others; semi-hard or random uses them"
+            "makes, as the authors of IAA report; semi-hard or random uses them"
         )
     window = combination.negatives == "semi-hard"
     if window and not compares_unit_rows(combination):
         said.append(
             "--negatives semi-hard looks for distances up to 0.2 beyond the positive, a window "
-            f"made for unit rows; --loss {combination.loss} compares rows of any length, so most "
-            "negatives will be drawn at random"
+            f"made for unit rows, and --loss {combination.loss} compares rows of any length; where "
+            "the window is empty, the negative is drawn at random"
         )
     return tuple(said)
 
@@ -126,7 +127,7 @@ def _of_class_loss(c: Combination) -> str:
     if c.memory:
         return (
             f"--memory cannot be used with --loss {c.loss}: it compares pictures with a learned "
-            "row per class, not with other pictures"
+            "row per class, not with other pictures; leave --memory out"
         )
     if c.normalize is not None:
         return (
@@ -229,3 +230,62 @@ def _of_tags(c: Combination) -> str:
             "classes"
         )
     return ""
+
+
+SHOWN: tuple[LossName, ...] = ("contrastive", "multi-similarity", "triplet", "margin", "n-pair")
+SELECTIONS: Mapping[str, dict[str, Any]] = {
+    "random": {"positives": "random", "negatives": "random"},
+    "EPS": {"positives": "easiest"},
+    "semi-hard": {"positives": "random", "negatives": "semi-hard"},
+    "distance-weighted": {"positives": "random", "negatives": "distance-weighted"},
+}
+ADDITIONS: Mapping[str, dict[str, Any]] = {
+    "nothing": {},
+    "HDML": {"synthesis": "hdml"},
+    "IAA": {"synthesis": "iaa"},
+    "memory": {"memory": True},
+}
+OTHERS: Mapping[tuple[str, str], Combination] = {
+    ("pair losses", "all pairs"): Combination("multi-similarity"),
+    ("class losses", "none"): Combination("softmax"),
+    ("n-pair", "as drawn"): Combination("n-pair", batches="n-pair"),
+    ("triplet", "as drawn"): Combination("triplet", batches="triplets"),
+    ("margin", "EPS, of tags"): Combination("margin", "easiest", tags=True),
+}
+
+
+def table() -> dict[tuple[str, str, str], Combination]:
+    """The combinations of the table, completed, by loss, selection and addition.
+
+    >>> table()["triplet", "EPS", "HDML"].negatives
+    'semi-hard'
+    """
+    rows = {
+        (loss, name): Combination(loss, **chosen)
+        for loss in SHOWN
+        for name, chosen in SELECTIONS.items()
+    }
+    return {
+        (*row, name): completed(combination._replace(**added))
+        for row, combination in (rows | dict(OTHERS)).items()
+        for name, added in ADDITIONS.items()
+    }
+
+
+def as_markdown() -> str:
+    """The table of docs/combinations.md: what trains, what is refused, and why."""
+    notes: list[str] = []
+    cells: dict[tuple[str, str], list[str]] = {}
+    for (loss, selection, _), combination in table().items():
+        refused = refusal(combination)
+        said = [refused] if refused else list(advice(combination))
+        notes += [note for note in said if note not in notes]
+        marks = "".join(f" [{notes.index(note) + 1}]" for note in said)
+        cells.setdefault((loss, selection), []).append(("no" if refused else "yes") + marks)
+    head = ["loss", "selection", *ADDITIONS]
+    lines = [
+        "| " + " | ".join(cells) + " |"
+        for cells in (head, ["---"] * len(head), *([*row, *marks] for row, marks in cells.items()))
+    ]
+    listed = [f"{number}. {note}." for number, note in enumerate(notes, 1)]
+    return "\n".join([*lines, "", *listed]) + "\n"

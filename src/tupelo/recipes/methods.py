@@ -27,6 +27,7 @@ LOSSES: Mapping[str, type[nn.Module]] = {
     "binomial-deviance": losses.BinomialDeviance,
     "nt-xent": losses.NTXent,
     "all-triplets": losses.AllTriplets,
+    "hardest-triplets": losses.HardestNegativeTriplets,
     "n-pair": losses.NPairs,
     "lifted": losses.LiftedStructure,
     "triplet": losses.Triplet,

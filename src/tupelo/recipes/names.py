@@ -9,6 +9,7 @@ PairLossName = Literal[
     "binomial-deviance",
     "nt-xent",
     "all-triplets",
+    "hardest-triplets",
     "n-pair",
     "lifted",
 ]
