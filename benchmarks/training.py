@@ -2,6 +2,7 @@
 
     python benchmarks/training.py            about 8 minutes on 2 idle cores; writes docs/results
     python benchmarks/training.py --quick    under a minute; prints only
+    python benchmarks/training.py --synthesis    about 5 minutes; the cost of HDML and IAA alone
 
 Both sides train the same timm network on the same files with the same batches of P x K, random
 resized crops and flips of the same strength, multi-similarity loss and AdamW:
@@ -13,6 +14,9 @@ resized crops and flips of the same strength, multi-similarity loss and AdamW:
   precisions. What a side takes longer than the floor of its precision it spends outside.
 
 All of them take turns in one process, each turn after two untimed steps; medians over the turns.
+
+With --synthesis the sides are objectives: the same `tupelo.fit` with a plain loss, with IAA and
+with HDML around it. Each part of the page is kept until it is measured again.
 """
 
 import argparse
@@ -39,6 +43,7 @@ from torchvision import datasets, transforms
 import tupelo as tp
 from results import FOLDER, machine
 from tupelo.inference import fast_precision
+from tupelo.synthesis import HardnessAware, IntraClassAugmented
 
 THREADS = 2
 PEER_WORKERS = 2
@@ -77,6 +82,7 @@ def main() -> None:
     """Measure all cases and write the page, or with --quick the first one and print it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="first case, fewer turns, no page")
+    parser.add_argument("--synthesis", action="store_true", help="only the cost of HDML and IAA")
     parser.add_argument("--turns", type=int, default=3, help="turns of each side (default 3)")
     options = parser.parse_args()
     torch.set_num_threads(THREADS)
@@ -85,11 +91,28 @@ def main() -> None:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         write_pictures(Path(folder), classes=64, per_class=16)
-        rows = [measure(case, Path(folder), turns) for case in cases]
-    table = as_table(rows)
-    print(table)
-    if not options.quick:
-        write_page(table, rows, turns, time.perf_counter() - started)
+        if options.synthesis:
+            part = {"rows": synthesis(cases[0], Path(folder), turns)}
+            print(synthesis_table(part["rows"]))
+        else:
+            part = {"rows": [measure(case, Path(folder), turns) for case in cases]}
+            print(as_table(part["rows"]))
+    if options.quick:
+        return
+    command = "python benchmarks/training.py" + " --synthesis" * options.synthesis
+    part["made"] = {
+        "command": command,
+        "date": date.today().isoformat(),
+        "machine": machine(),
+        "threads": THREADS,
+        "turns": turns,
+        "minutes": round((time.perf_counter() - started) / 60, 1),
+    }
+    kept = FOLDER / "training-speed.json"
+    numbers = json.loads(kept.read_text()) if kept.exists() else {}
+    numbers.update({"synthesis": part} if options.synthesis else part)
+    kept.write_text(json.dumps(numbers, indent=1) + "\n")
+    write_page(numbers)
 
 
 def write_pictures(folder: Path, *, classes: int, per_class: int) -> None:
@@ -147,11 +170,24 @@ def measure(case: Case, folder: Path, turns: int) -> dict:
 
 def tupelo_step(case: Case, train: tp.data.ImageSet, steps: int) -> float:
     """Seconds a step of `tupelo.fit` takes, all of its work between steps included."""
-    moments: list[float] = []
     torch.manual_seed(0)
+    model = tp.models.embedder(case.name, dim=DIM)
+    objective = tp.objectives.OnPairs(tp.losses.MultiSimilarity())
+    return fit_step(case, train, steps, model, objective)
+
+
+def fit_step(
+    case: Case,
+    train: tp.data.ImageSet,
+    steps: int,
+    model: tp.models.Embedder,
+    objective: tp.types.Objective,
+) -> float:
+    """Seconds a step of `tupelo.fit` takes with any objective."""
+    moments: list[float] = []
     tp.fit(
-        tp.models.embedder(case.name, dim=DIM),
-        tp.objectives.OnPairs(tp.losses.MultiSimilarity()),
+        model,
+        objective,
         train,
         settings=tp.Settings(
             steps=UNTIMED_STEPS + steps,
@@ -260,16 +296,135 @@ def as_table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def write_page(table: str, rows: list[dict], turns: int, seconds: float) -> None:
-    """`docs/results/training-speed.md` and every number in the JSON file beside it."""
-    made = {
-        "command": "python benchmarks/training.py",
-        "date": date.today().isoformat(),
-        "machine": machine(),
-        "threads": THREADS,
-        "turns": turns,
-        "minutes": round(seconds / 60, 1),
-    }
+# Synthesis ---------------------------------------------------------------------------------------
+
+TRIPLET, MS = "triplet, random negatives", "multi-similarity"
+SYNTHESIS_AIMS = {"IAA": 1.1, "HDML": 1.6}  # over plain, at most
+EVERY_EPOCHS = 4  # from one estimate of IAA to the next, as the paper has it
+
+
+class Timed(tp.types.Objective):
+    """An objective whose preparation of epochs is timed."""
+
+    def __init__(self, objective: tp.types.Objective):
+        super().__init__()
+        self.objective = objective
+        self.seconds = 0.0
+
+    def forward(self, output, labels, *, items=None, generator=None) -> tp.types.LossValue:
+        return self.objective(output, labels, items=items, generator=generator)
+
+    def parameter_groups(self) -> list[dict]:
+        return self.objective.parameter_groups()
+
+    def begin_epoch(self, embed_train: Callable[[], Iterator]) -> None:
+        started = time.perf_counter()
+        self.objective.begin_epoch(embed_train)
+        self.seconds += time.perf_counter() - started
+
+
+def synthesis(case: Case, folder: Path, turns: int) -> list[dict]:
+    """Medians over turns of the seconds a step takes with each objective."""
+    train = tp.data.images(folder, size=case.size, validation=0, test=0).train
+    # within one epoch, lest a second pass over the training set falls into the timed steps
+    steps = min(case.steps, len(train) // (CLASSES * PER_CLASS) - UNTIMED_STEPS)
+    rows = []
+    for loss, kinds in ((TRIPLET, ("plain", "IAA", "HDML")), (MS, ("plain", "IAA"))):
+        seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
+        passes: list[float] = []
+        for turn in range(turns):
+            for kind in kinds if turn % 2 == 0 else reversed(kinds):
+                torch.manual_seed(0)
+                model = tp.models.embedder(case.name, dim=DIM, batch_norm=True)
+                objective = Timed(synthesizing(loss, kind, model, train.n_classes))
+                seconds[kind].append(fit_step(case, train, steps, model, objective))
+                if kind == "IAA":
+                    passes.append(objective.seconds)
+            latest = {kind: round(times[-1], 3) for kind, times in seconds.items()}
+            print(f"{loss}, turn {turn + 1} of {turns}: {latest}", flush=True)
+        epoch = len(train) / (CLASSES * PER_CLASS) * statistics.median(seconds["plain"])
+        share = statistics.median(passes) / (EVERY_EPOCHS * epoch)
+        rows.append(
+            {
+                "loss": loss,
+                "seconds": seconds,
+                "ratio": {
+                    kind: statistics.median(
+                        t / p for t, p in zip(times, seconds["plain"], strict=True)
+                    )
+                    for kind, times in seconds.items()
+                },
+                "pass_seconds": passes,
+                "pass_share": share,
+                "images": len(train),
+            }
+        )
+    return rows
+
+
+def synthesizing(
+    loss: str, kind: str, model: tp.models.Embedder, n_classes: int
+) -> tp.types.Objective:
+    """A plain objective, or IAA or HDML around it."""
+    if loss == MS:
+        inner = tp.objectives.OnPairs(tp.losses.MultiSimilarity())
+    else:
+        inner = tp.objectives.OnTuples(tp.selection.PerAnchor(), tp.losses.Triplet())
+    if kind == "IAA":
+        return IntraClassAugmented(inner, n_classes, DIM, start_after=0, every=EVERY_EPOCHS)
+    return HardnessAware(inner, model, n_classes) if kind == "HDML" else inner
+
+
+def synthesis_table(rows: list[dict]) -> str:
+    """The cost of synthesis as Markdown."""
+    lines = [
+        "| loss | objective | seconds a step | over plain (at most) | with estimates |",
+        "|" + "---|" * 5,
+    ]
+    for row in rows:
+        for kind, times in row["seconds"].items():
+            ratio = row["ratio"][kind]
+            aim = f" ({SYNTHESIS_AIMS[kind]})" if kind in SYNTHESIS_AIMS else ""
+            whole = f"{ratio + row['pass_share']:.3f}" if kind == "IAA" else ""
+            cells = (row["loss"], kind, f"{statistics.median(times):.3f}", f"{ratio:.3f}{aim}")
+            lines.append("| " + " | ".join((*cells, whole)) + " |")
+    return "\n".join(lines)
+
+
+def synthesis_text(part: dict) -> str:
+    """The section of the page on the cost of synthesis."""
+    made, rows = part["made"], part["rows"]
+    passes = ", ".join(
+        f"{row['loss']} {statistics.median(row['pass_seconds']):.2f} s, "
+        f"{100 * row['pass_share']:.1f} % of a step"
+        for row in rows
+    )
+    missed = [
+        f"{kind} around {row['loss']} ({row['ratio'][kind]:.3f})"
+        for row in rows
+        for kind, aim in SYNTHESIS_AIMS.items()
+        if row["ratio"].get(kind, 0) > aim
+    ]
+    verdict = "All are within their limits." if not missed else f"Above: {', '.join(missed)}."
+    return f"""
+## Synthesis
+
+Made by `{made["command"]}` on {made["date"]} in {made["minutes"]} minutes; {made["machine"]},
+{made["threads"]} threads, wall time, medians of {made["turns"]} turns.
+
+{synthesis_table(rows)}
+
+`tupelo.fit` with {CASES[0].name} at {CASES[0].size} px and batch normalisation in the head, the
+same batches and augmentation, taking turns in one process. {verdict} IAA embeds the training set
+({rows[0]["images"]:,} pictures here) to estimate the variance of its classes; spread over the
+{EVERY_EPOCHS} epochs until the next time that is: {passes}.
+"""
+
+
+def write_page(numbers: dict) -> None:
+    """`docs/results/training-speed.md`, from all that was measured."""
+    made, rows = numbers["made"], numbers["rows"]
+    table = as_table(rows)
     reading = ", ".join(
         f"{row['case']['size']} px: {row['reading_seconds']:.1f} s for "
         f"{row['reading_images']} files"
@@ -278,7 +433,7 @@ def write_page(table: str, rows: list[dict], turns: int, seconds: float) -> None
     text = f"""# Training speed
 
 Made by `{made["command"]}` on {made["date"]} in {made["minutes"]} minutes; {made["machine"]},
-{THREADS} threads, wall time, medians of {turns} turns. Every number:
+{made["threads"]} threads, wall time, medians of {made["turns"]} turns. Every number:
 [training-speed.json](training-speed.json).
 
 {table}
@@ -295,10 +450,11 @@ step, not counted above), and crops from that; the peer decodes and crops the {F
 again each time, so its crops of small parts are sharper. On CPUs without bf16 units
 Tupelo trains in float32, and the gain is what the channels-last layout and the data layer give.
 """
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    if "note" in made:
+        text += f"\n{made['note']}\n"
+    if "synthesis" in numbers:
+        text += synthesis_text(numbers["synthesis"])
     (FOLDER / "training-speed.md").write_text(text)
-    numbers = json.dumps({"made": made, "rows": rows}, indent=1)
-    (FOLDER / "training-speed.json").write_text(numbers + "\n")
 
 
 if __name__ == "__main__":
