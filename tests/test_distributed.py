@@ -53,7 +53,7 @@ def test_two_processes_equal_one_in_loss_and_gradients(of_two, name, dtype):
         here = {key for key in rank if key.startswith(f"{dtype}/{name}/")}
         assert here == {f"{dtype}/{key}" for key in one}
         for key, value in one.items():
-            assert far(rank[f"{dtype}/{key}"], value) < (1e-6 if dtype == torch.float32 else 1e-12)
+            assert far(rank[f"{dtype}/{key}"], value) < (3e-6 if dtype == torch.float32 else 1e-12)
 
 
 def test_both_processes_have_the_same_bits_of_what_the_objective_learns(of_two):

@@ -12,8 +12,10 @@ from torch.nn.parallel import DistributedDataParallel
 from tupelo import losses
 from tupelo.distributed import gather
 from tupelo.errors import InputError
+from tupelo.models import embedder
 from tupelo.objectives import Memory, OnClasses, OnPairs, OnTuples, PerLearner, Sum
 from tupelo.selection import AllTuples, PerAnchor
+from tupelo.synthesis import HardnessAware
 from tupelo.types import Embedded
 
 WORLD, CLASSES, DIM = 2, 3, 4
@@ -24,6 +26,7 @@ OBJECTIVES = {
     "BinomialDeviance": lambda: OnPairs(losses.BinomialDeviance()),
     "Contrastive": lambda: OnPairs(losses.Contrastive(), positives="easiest"),
     "CosineContrastive": lambda: OnPairs(losses.CosineContrastive()),
+    "HardestNegativeTriplets": lambda: OnPairs(losses.HardestNegativeTriplets()),
     "LiftedStructure": lambda: OnPairs(losses.LiftedStructure()),
     "MultiSimilarity": lambda: OnPairs(losses.MultiSimilarity()),
     "NPairs": lambda: OnPairs(losses.NPairs(), normalize=False),
@@ -45,6 +48,15 @@ OBJECTIVES = {
         {"proxies": 0.5},
     ),
     "PerLearner": lambda: PerLearner(OBJECTIVES["Margin"](), 2),
+    "HardnessAware": lambda model: HardnessAware(
+        OnTuples(PerAnchor(negatives=2), losses.Margin(n_classes=CLASSES)),
+        model,
+        CLASSES,
+        hidden=8,
+        window=1,
+        weight_decay=0.01,
+        max_negatives=1,
+    ),
 }
 
 
@@ -60,6 +72,17 @@ class Linear(nn.Module):
         return output if len(output) > 1 else output[0]
 
 
+class Heads(nn.Module):
+    """An embedder fed with rows instead of pictures."""
+
+    def __init__(self, dtype: torch.dtype):
+        super().__init__()
+        self.model = embedder(nn.Linear(6, 5), features=5, dim=DIM, channels=1).to(dtype)
+
+    def forward(self, rows):
+        return self.model.embed(self.model.backbone(rows))
+
+
 def batch(step: int, dtype: torch.dtype):
     generator = torch.Generator().manual_seed(step)
     n = sum(BATCHES[step])
@@ -69,6 +92,9 @@ def batch(step: int, dtype: torch.dtype):
 
 def build(name: str, dtype: torch.dtype):
     torch.manual_seed(1)
+    if name == "HardnessAware":
+        network = Heads(dtype)
+        return network, OBJECTIVES[name](network.model).to(dtype)
     objective = OBJECTIVES[name]().to(dtype)
     return Linear(2 if name == "PerLearner" else 1, dtype), objective
 
