@@ -180,7 +180,17 @@ class Comparison:
         positive: Bool[Tensor, "b e"],
         negative: Bool[Tensor, "b e"],
     ) -> "Comparison":
-        """The same anchors with e more candidates behind the present ones."""
+        """The same anchors with e more candidates behind the present ones.
+
+        Raises:
+            InputError: the masks are not (b, e).
+        """
+        if not positive.shape == negative.shape == (len(self.anchors), len(candidates)):
+            raise InputError(
+                f"positive and negative must be ({len(self.anchors)}, {len(candidates)}), anchors "
+                f"by candidates, got {tuple(positive.shape)} and {tuple(negative.shape)}; a memory "
+                "cannot go around synthesis with all_anchors=True"
+            )
         return Comparison(
             self.anchors,
             torch.cat([self.candidates, candidates.to(self.candidates)]),

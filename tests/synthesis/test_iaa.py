@@ -25,7 +25,7 @@ from tupelo.losses import (
 )
 from tupelo.objectives import Memory, OnClasses, OnPairs, OnTuples, PerLearner, Sum
 from tupelo.sections import Shown, ask
-from tupelo.selection import DistanceWeighted, PerAnchor, WithPositives
+from tupelo.selection import AsDrawn, DistanceWeighted, PerAnchor, WithPositives
 from tupelo.synthesis import AugmentedClasses, IntraClassAugmented
 from tupelo.training import fit
 from tupelo.types import Embedded, Objective
@@ -555,6 +555,13 @@ class TestWrapping:
                     total += max(0.8 - x, 0) if classes[i] == classes[s] else max(x - 0.5, 0)
         assert found.item() == pytest.approx(total / B, rel=1e-5)
 
+    def test_a_memory_cannot_hold_rows_for_synthetic_anchors(self):
+        objective = Memory(augmented(all_anchors=True), size=24, dim=D)
+        output, labels = batch()
+        objective(output, labels, generator=seeded())
+        with pytest.raises(InputError, match=r"a memory cannot go around .*all_anchors=True"):
+            objective(output, labels, generator=seeded())
+
     def test_one_for_each_learner(self):
         objective = PerLearner(IntraClassAugmented(OnPairs(CosineContrastive()), C, D), 2)
         for inner in objective.objectives:
@@ -749,6 +756,12 @@ class TestRefusals:
             (
                 lambda: AugmentedClasses(OnPairs(CosineContrastive()), C, D),
                 "takes OnClasses, got OnPairs; IntraClassAugmented takes",
+            ),
+            (
+                lambda: IntraClassAugmented(
+                    OnTuples(WithPositives(AsDrawn("triplets")), Triplet()), C, D
+                ),
+                "got AsDrawn, whose tuples are those of the batch",
             ),
         ],
     )

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from tupelo.comparison import Comparison
 from tupelo.errors import InputError
 from tupelo.objectives import ComparingObjective, OnClasses, OnPairs, OnTuples
-from tupelo.selection import DistanceWeighted
+from tupelo.selection import AsDrawn, DistanceWeighted
 from tupelo.synthesis.class_noise import ClassNoise
 from tupelo.types import Embedded, LossValue, Objective
 
@@ -67,7 +67,8 @@ class IntraClassAugmented(ComparingObjective):
         legacy_square_roots: copy m has the variance to the power 2^(1-m), as in the authors' code.
 
     Raises:
-        InputError: an argument out of its range or not a comparing objective; when called: labels
+        InputError: an argument out of its range, not a comparing objective, or one on tuples as
+            they were drawn; when called: labels
             that are not class indices below `n_classes`, rows of another width, or rows due
             before anything was estimated; in `begin_epoch`: embeddings that are not finite, a
             class without a sample, or none with two.
@@ -112,6 +113,13 @@ class IntraClassAugmented(ComparingObjective):
                 f"{type(objective).__name__}; AugmentedClasses takes OnClasses, and Memory and "
                 "PerLearner go around it"
             )
+        chosen_by = list(_rules(objective))
+        if any(isinstance(rule, AsDrawn) for rule in chosen_by):
+            raise InputError(
+                "IntraClassAugmented needs a selection that looks at all candidates, got AsDrawn, "
+                "whose tuples are those of the batch, so synthetic rows would never be compared; "
+                "draw P x K batches and select with PerAnchor"
+            )
         super().__init__(normalize=objective.normalize, relation=objective.relation)
         self.objective = objective
         self.all_anchors = all_anchors
@@ -137,7 +145,7 @@ class IntraClassAugmented(ComparingObjective):
             epochs=epochs,
             legacy_square_roots=legacy_square_roots,
         )
-        if any(isinstance(rule, DistanceWeighted) for rule in _rules(objective)):
+        if any(isinstance(rule, DistanceWeighted) for rule in chosen_by):
             _log.warning(
                 "distance-weighted selection leaves most synthetic rows out, because they lie near "
                 "their row; IAA gains more with another rule or a loss on all pairs"
@@ -319,11 +327,12 @@ class AugmentedClasses(Objective):
 
 
 def _rules(objective: ComparingObjective) -> Iterator[object]:
-    """The rules that an objective selects by."""
+    """The selectors and rules that an objective chooses by."""
     if isinstance(objective, OnPairs):
         yield from (objective.positives, objective.negatives)
     elif isinstance(objective, OnTuples):
         selector = objective.selector
         while selector is not None:
+            yield selector
             yield from (getattr(selector, name, None) for name in ("positive", "negative"))
             selector = getattr(selector, "selector", None)
