@@ -66,11 +66,11 @@ class TestTraining:
     def test_contrastive_gains_two_points(self):
         assert self.points("contrastive", "IAA") > self.points("contrastive", "baseline") + 2
 
-    def test_multi_similarity_gains_two_points_and_only_with_fitting_noise(self):
+    def test_multi_similarity_gains_two_points_more_than_with_other_noise(self):
         plain, augmented, identity, fixed = (
             self.points("multi-similarity", mode)
             for mode in ("baseline", "IAA", "identity", "around the class mean")
         )
         assert augmented > plain + 2
-        assert identity < plain
-        assert augmented > fixed
+        assert augmented > identity + 1
+        assert augmented > fixed + 2

@@ -197,7 +197,7 @@ class ClassNoise(nn.Module):
         output = model(shown.images)
         if not isinstance(output, Embedded) or shown.labels.ndim != 1:
             return []
-        rows, names = output.raw.float(), [shown.class_names[i] for i in shown.labels.tolist()]
+        rows, names = output.raw.float(), [shown.class_names[int(i)] for i in shown.labels]
         nearest = torch.cdist(rows, self.classes.mean.to(rows)).argmin(1).tolist()
         number = {name: i for i, name in enumerate(shown.trained_names)}
         indices = [number.get(name, near) for name, near in zip(names, nearest, strict=True)]
