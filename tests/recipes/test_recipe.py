@@ -153,6 +153,10 @@ CONTRADICTIONS = {
         "--synthesis-option copy: tupelo.synthesis.IntraClassAugmented has no such option; did "
         "you mean copies",
     ),
+    "a memory of synthetic anchors": (
+        {"synthesis": "iaa", "synthesis_options": {"all_anchors": True}, "memory": 9},
+        "--memory cannot be used with --synthesis-option all_anchors=true",
+    ),
     "tuples of three": (
         {"loss": "triplet", "batches": "triplets", "per_class": 3},
         "--per-class 3 cannot be used with --batches triplets, which takes 2 pictures of a class",

@@ -75,11 +75,17 @@ def check_options(recipe: RetrievalRecipe) -> None:
 
     Raises:
         InputError: a name is unknown (close ones are given), a value of the wrong kind, or, for a
-            loss, out of its range.
+            loss, out of its range; synthetic anchors with a memory.
     """
     _build_loss(recipe, n_classes=2)
-    if recipe.synthesis != "none":
-        _checked(_synthesis_class(recipe), recipe.synthesis_options, "--synthesis-option")
+    if recipe.synthesis == "none":
+        return
+    options = _checked(_synthesis_class(recipe), recipe.synthesis_options, "--synthesis-option")
+    if recipe.memory and options.get("all_anchors"):
+        raise InputError(
+            "--memory cannot be used with --synthesis-option all_anchors=true: a memory compares "
+            "what was embedded, and synthetic anchors were not; leave one of them out"
+        )
 
 
 def _plain(recipe: RetrievalRecipe, n_classes: int) -> Objective:

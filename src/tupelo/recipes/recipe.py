@@ -137,7 +137,9 @@ class RetrievalRecipe(BaseModel):
 
     loss: LossName = _option("margin", "Method", "what the comparison must satisfy")
     loss_options: Options = _option(
-        {}, "Method", "a number of the loss, as in margin=0.1; docs/losses.md names them"
+        {},
+        "Method",
+        "a number of the loss by its name in Python, as in margin=0.1; repeat for more",
     )
     positives: Positives | None = _option(
         None,
@@ -161,7 +163,9 @@ class RetrievalRecipe(BaseModel):
         "(iaa)",
     )
     synthesis_options: Options = _option(
-        {}, "Method", "a number of the synthesis, as in copies=2; docs/howto/train.md has more"
+        {},
+        "Method",
+        "a number of the synthesis by its name in Python, as in copies=2; repeat for more",
     )
     memory: int = _option(
         0, "Method", "recent embeddings kept as further candidates (cross-batch memory)", ge=0
