@@ -264,6 +264,13 @@ def test_sections_of_every_kind_are_shown(run, opened):
     assert len(page.having(role="img")) == 6 + 3
 
 
+def test_the_page_names_the_synthesis(run, without_curves, opened):
+    recipe = run / "recipe.yaml"
+    recipe.write_text(recipe.read_text() + "\nsynthesis: hdml\n")
+    page = opened(report.write(run))
+    assert "easiest) and synthetic negatives (HDML) on 100 pictures" in page.text
+
+
 @pytest.mark.parametrize("name", ["recipe.yaml", "results.json", "metrics.csv", "sections.json"])
 def test_a_damaged_file_is_left_out_and_named(run, opened, name, pictures, vague):
     (run / name).write_bytes(b"\xff{[:\n\n\x00")

@@ -9,6 +9,10 @@ from tupelo.report import scores
 from tupelo.report.reading import RunFiles
 from tupelo.report.searched import Searched
 
+SYNTHESIS = {
+    "hdml": " and synthetic negatives (HDML)",
+    "iaa": " and synthetic members of classes (IAA)",
+}
 PARTS = {"train": "training", "validation": "validation", "test": "test", "gallery": "gallery"}
 
 
@@ -124,6 +128,7 @@ def _sentence(run: RunFiles, data: Mapping[str, Any], part: str, after: scores.S
         f"{recipe.get('backbone')} with {recipe.get('dim')} dimensions, from "
         f"{start or 'random weights'}, trained with the {recipe.get('loss')} loss"
         + (f" ({', '.join(chosen)})" if chosen else "")
+        + SYNTHESIS.get(recipe.get("synthesis", ""), "")
     )
     if data.get("train"):
         sentence += f" on {_many(data['train'], labels=labels)}"
