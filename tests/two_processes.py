@@ -15,7 +15,7 @@ from tupelo.errors import InputError
 from tupelo.models import embedder
 from tupelo.objectives import Memory, OnClasses, OnPairs, OnTuples, PerLearner, Sum
 from tupelo.selection import AllTuples, PerAnchor
-from tupelo.synthesis import HardnessAware
+from tupelo.synthesis import AugmentedClasses, HardnessAware, IntraClassAugmented
 from tupelo.types import Embedded
 
 WORLD, CLASSES, DIM = 2, 3, 4
@@ -48,6 +48,14 @@ OBJECTIVES = {
         {"proxies": 0.5},
     ),
     "PerLearner": lambda: PerLearner(OBJECTIVES["Margin"](), 2),
+    "AugmentedClasses": lambda: AugmentedClasses(
+        OnClasses(losses.ProxyAnchor(CLASSES, DIM)), CLASSES, DIM, start_after=0
+    ),
+    "IntraClassAugmented": lambda: Memory(
+        IntraClassAugmented(OnPairs(losses.MultiSimilarity()), CLASSES, DIM, start_after=0),
+        size=12,
+        dim=DIM,
+    ),
     "HardnessAware": lambda model: HardnessAware(
         OnTuples(PerAnchor(negatives=2), losses.Margin(n_classes=CLASSES)),
         model,
@@ -96,7 +104,11 @@ def build(name: str, dtype: torch.dtype):
         network = Heads(dtype)
         return network, OBJECTIVES[name](network.model).to(dtype)
     objective = OBJECTIVES[name]().to(dtype)
-    return Linear(2 if name == "PerLearner" else 1, dtype), objective
+    network = Linear(2 if name == "PerLearner" else 1, dtype)
+    if "Augmented" in name:
+        train, labels, _ = batch(0, dtype)
+        objective.begin_epoch(lambda: iter([(network(train), labels)]))
+    return network, objective
 
 
 def steps(name: str, dtype: torch.dtype, wrap, own) -> dict[str, torch.Tensor]:

@@ -165,6 +165,10 @@ class TestDrawing:
             buffer.grad is None and not buffer.requires_grad for buffer in objective.buffers()
         )
 
+    def test_buffers_fit_devices_without_float64(self):
+        """Apple's have none, and moving a module there fails on one such buffer."""
+        assert {buffer.dtype for buffer in augmented().buffers()} == {torch.float32, torch.int64}
+
     def test_float64_rows_and_half_precision_rows(self):
         output, labels = batch(dtype=torch.float64)
         assert drawn(augmented(), output, labels).dtype == torch.float64
@@ -720,7 +724,7 @@ class TestRefusals:
             ({"correction": "always"}, "correction must be True, False or 'auto', got 'always'"),
             ({"variance": "full"}, "variance must be 'class', 'global', 'identity' or"),
             ({"centre": "median"}, "centre must be 'sample' or 'mean', got 'median'"),
-            ({"beta": -1.0}, "beta must be >= 0, got -1.0"),
+            ({"beta": -1.0}, "beta must be >= 0 and finite, got -1.0"),
             ({"gamma": 2.0}, r"gamma must be in \[0, 1\], got 2.0"),
             ({"momentum": -0.5}, r"momentum must be in \[0, 1\], got -0.5"),
             ({"neighbours": 0}, "neighbours must be >= 1, got 0"),
@@ -822,10 +826,20 @@ class TestRefusals:
         with pytest.raises(InputError, match="variances must be >= 0, got"):
             objective.begin_epoch(train_set()[0])
 
+    @pytest.mark.parametrize("start_after", [0, 30])
+    @pytest.mark.parametrize("inner", [OnPairs(CosineContrastive()), OnClasses(CosFace(C, D))])
+    def test_no_epoch_begun(self, inner, start_after):
+        """Else a loop that forgets it would train with the plain loss for ever."""
+        output, labels = batch()
+        objective = augmented(inner, begun=0, start_after=start_after)
+        with pytest.raises(InputError, match="none was begun; .* call objective.begin_epoch"):
+            objective(output, labels)
+
     def test_rows_due_before_anything_was_estimated(self):
         output, labels = batch()
         objective = augmented(begun=0)
-        with pytest.raises(InputError, match=r"due from epoch 1 on, .*call objective.begin_epoch"):
+        objective.load_state_dict(augmented(copies=0, begun=2).state_dict())
+        with pytest.raises(InputError, match=r"due from epoch 1 on, but at epoch 2 no statistics"):
             objective(output, labels)
 
     @pytest.mark.parametrize(

@@ -284,7 +284,8 @@ class TestNeighbourCorrection:
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
-            ({"beta": -0.1}, "beta must be >= 0, got -0.1"),
+            ({"beta": -0.1}, "beta must be >= 0 and finite, got -0.1"),
+            ({"beta": math.inf}, "beta must be >= 0 and finite, got inf"),
             ({"gamma": 1.1}, r"gamma must be in \[0, 1\], got 1.1"),
             ({"gamma": -0.1}, r"gamma must be in \[0, 1\], got -0.1"),
             ({"neighbours": 0}, "neighbours must be >= 1, got 0"),

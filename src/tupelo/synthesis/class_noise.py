@@ -89,7 +89,7 @@ class ClassNoise(nn.Module):
         self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
         self.register_buffer("deviation", torch.zeros(n_classes, dim))
         # mean variance that is drawn with, and share of classes corrected
-        self.register_buffer("summary", torch.zeros(2, dtype=torch.float64))
+        self.register_buffer("summary", torch.zeros(2))
         self._said = set[str]()
 
     @property
@@ -101,16 +101,23 @@ class ClassNoise(nn.Module):
         """The strength of this epoch; None while no rows are drawn.
 
         Raises:
-            InputError: rows are due, but no statistics were ever estimated.
+            InputError: no epoch was begun, or rows are due and no statistics were estimated.
         """
-        epoch = max(int(self.epoch), 1)
-        if not self.copies or epoch < self.starts:
+        if not self.copies:
+            return None
+        epoch = int(self.epoch)
+        if not epoch:  # the plain loss for ever would look like a run that works
+            raise InputError(
+                "IAA counts epochs, and none was begun; tupelo.fit does it, and a loop of your own "
+                "must call objective.begin_epoch(embed_train) before each epoch"
+            )
+        if epoch < self.starts:
             return None
         if not int(self.classes.seen.sum()):
             raise InputError(
-                f"synthetic rows are due from epoch {self.starts} on, but no statistics of the "
-                "classes were estimated; tupelo.fit does it, and a loop of your own must call "
-                "objective.begin_epoch(embed_train) before each epoch"
+                f"synthetic rows are due from epoch {self.starts} on, but at epoch {epoch} no "
+                "statistics of the classes were estimated: the epochs were begun with copies=0 or "
+                "a later start_after; go on with those, or train anew"
             )
         done = epoch / (self.epochs or epoch)
         factors = [factor for share, factor in self.decay if done > share]

@@ -68,10 +68,10 @@ class IntraClassAugmented(ComparingObjective):
 
     Raises:
         InputError: an argument out of its range, not a comparing objective, or one on tuples as
-            they were drawn; when called: labels
-            that are not class indices below `n_classes`, rows of another width, or rows due
-            before anything was estimated; in `begin_epoch`: embeddings that are not finite, a
-            class without a sample, or none with two.
+            they were drawn; when called: labels that are not class indices below `n_classes`, rows
+            of another width, `begin_epoch` never called, or rows due before anything was
+            estimated; in `begin_epoch`: embeddings that are not finite, a class without a sample,
+            none with two, or one that needs neighbours where there are none.
 
     >>> from tupelo.losses import MultiSimilarity
     >>> objective = IntraClassAugmented(OnPairs(MultiSimilarity()), 2, 3, start_after=0)

@@ -162,8 +162,8 @@ class NeighbourCorrection:
     most: int | None = 40
 
     def __post_init__(self):
-        if not self.beta >= 0:
-            raise InputError(f"beta must be >= 0, got {self.beta}")
+        if not 0 <= self.beta < math.inf:
+            raise InputError(f"beta must be >= 0 and finite, got {self.beta}")
         if not 0 <= self.gamma <= 1:
             raise InputError(f"gamma must be in [0, 1], got {self.gamma}")
         if self.neighbours < 1:
