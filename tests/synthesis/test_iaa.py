@@ -832,7 +832,7 @@ class TestRefusals:
         """Else a loop that forgets it would train with the plain loss for ever."""
         output, labels = batch()
         objective = augmented(inner, begun=0, start_after=start_after)
-        with pytest.raises(InputError, match="none was begun; .* call objective.begin_epoch"):
+        with pytest.raises(InputError, match=r"none was begun; .* call objective\.begin_epoch"):
             objective(output, labels)
 
     def test_rows_due_before_anything_was_estimated(self):
