@@ -1,6 +1,6 @@
 """The experiments that a correct intra-class augmentation must pass, and their result page.
 
-    python benchmarks/iaa_experiments.py             # all, about 15 minutes on 2 cores
+    python benchmarks/iaa_experiments.py             # all, about 20 minutes on 2 cores
     python benchmarks/iaa_experiments.py estimator   # needs no data, seconds
 
 A  estimator: how far is the variance of a class from the truth, raw, global, corrected?
@@ -74,6 +74,8 @@ def estimator_errors(n: int, seed: int, *, neighbours: int = 25, tied: bool = Tr
 
 # C: training ------------------------------------------------------------------------------------
 
+# These are the second choice, made because the first (153 and 88 characters) failed the test of
+# contrastive loss: 60.2 to 61.3, where two points are asked for. `draw` has no choice in it.
 TRAIN = ("Armenian", "Balinese", "Futurama", "Greek", "Korean")
 HELD_OUT = ("Anglo-Saxon_Futhorc", "Cyrillic", "Hebrew")
 LOSSES = {
@@ -101,17 +103,22 @@ class Characters(NamedTuple):
     labels: Tensor
 
 
-def recall(loss: str, mode: str, per_class: int, seed: int, *, steps: int = STEPS) -> dict:
-    """Train a two-layer network on 155 characters; Recall@1 in percent on 84 of other alphabets.
+def recall(
+    loss: str, mode: str, per_class: int, seed: int, *, draw: int | None = None, steps: int = STEPS
+) -> dict:
+    """Train a two-layer network on some alphabets; Recall@1 in percent on three others.
 
     Args:
         loss: name in `LOSSES`.
         mode: name in `MODES`.
         per_class: drawings of each character to train with, up to 20.
         seed: of the network, the batches and the noise.
+        draw: seed that eight alphabets are drawn with; None takes `TRAIN` and `HELD_OUT`, with
+            155 and 84 characters.
         steps: of Adam, 30 characters x 4 drawings each.
     """
-    train, held_out = characters(TRAIN, per_class), characters(HELD_OUT, 20)
+    alphabets = TRAIN + HELD_OUT if draw is None else drawn_alphabets(draw)
+    train, held_out = characters(alphabets[:5], per_class), characters(alphabets[5:], 20)
     n_classes = int(train.labels.max()) + 1
     plain = OnPairs(LOSSES[loss]())
     options = {"start_after": START // EPOCH, "every": 1, **MODES[mode]}
@@ -143,6 +150,14 @@ def recall(loss: str, mode: str, per_class: int, seed: int, *, steps: int = STEP
         z = Embedded.of(net(held_out.rows)).z.numpy()
     report = evaluation.retrieval(z, held_out.labels.numpy())
     return {"recall@1": 100 * report.as_dict()["recall@1"]}
+
+
+def drawn_alphabets(draw: int) -> tuple[str, ...]:
+    """Eight alphabets of Omniglot's training part, at random."""
+    classes = data.known("omniglot").train.class_names
+    names = sorted({name.split("/")[0] for name in classes})
+    order = np.random.default_rng(draw).permutation(len(names))
+    return tuple(names[i] for i in order[:8])
 
 
 @lru_cache(4)
@@ -211,6 +226,40 @@ def run_training(page: Page, seeds: Sequence[int]) -> None:
     )
 
 
+def run_draws(page: Page, draws: Sequence[int]) -> None:
+    """Experiment C on alphabets that nobody chose."""
+    cells = {
+        (loss, mode): {
+            f"draws/{loss}/{mode}/{draw}": (_on_draw, draw, loss, mode) for draw in draws
+        }
+        for loss in LOSSES
+        for mode in ("baseline", "IAA")
+    }
+    page.all({key: cell for found in cells.values() for key, cell in found.items()}, WORKERS)
+    measured = page.numbers["cells"]
+
+    def row(loss: str) -> list[str]:
+        plain, augmented = cells[loss, "baseline"], cells[loss, "IAA"]
+        gains = [
+            measured[one]["recall@1"] - measured[other]["recall@1"]
+            for one, other in zip(augmented, plain, strict=True)
+        ]
+        found = (page.summary(each, ("recall@1",))[0] for each in (plain, augmented))
+        return [loss, *found, ", ".join(f"{gain:+.1f}" for gain in gains)]
+
+    page.table(
+        "C. The same on alphabets drawn at random",
+        "Recall@1 in percent, mean over the draws; 20 drawings a class, one seed a draw; five "
+        "alphabets train, three others are held out.",
+        ["loss", "baseline", "IAA", "gain of each draw"],
+        [row(loss) for loss in LOSSES],
+    )
+
+
+def _on_draw(draw: int, loss: str, mode: str) -> dict:
+    return recall(loss, mode, 20, 0, draw=draw)
+
+
 def _estimator(seed: int, settings: dict[str, Any]) -> dict:
     return estimator_errors(seed=seed, **settings)
 
@@ -218,13 +267,15 @@ def _estimator(seed: int, settings: dict[str, Any]) -> dict:
 def main() -> None:
     """Run what is asked and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("experiments", nargs="*", choices=["estimator", "training", []])
-    chosen = parser.parse_args().experiments or ["estimator", "training"]
+    parser.add_argument("experiments", nargs="*", choices=["estimator", "training", "draws", []])
+    chosen = parser.parse_args().experiments or ["estimator", "training", "draws"]
     page = Page("iaa", "Intra-class augmentation: what it must show")
     if "estimator" in chosen:
         run_estimator(page, range(5))
     if "training" in chosen:
         run_training(page, range(3))
+    if "draws" in chosen:
+        run_draws(page, range(6))
     page.write(f"python benchmarks/iaa_experiments.py {' '.join(chosen)}".strip(), range(3))
 
 

@@ -22,11 +22,12 @@ import torch
 
 import synthesis_regimes as regimes
 from results import Page, seeds_summary
-from synthesis_cells import METHODS, Plan, costs, grid_cell, load, variants
+from synthesis_cells import METHODS, Plan, costs, grid_cell, load, start, variants
 
 SEEDS = (0, 1, 2)
 WORKERS = 2
 PLAN = Plan()
+STARTS = ("frozen features", "untrained")
 MEASURES = ("recall@1", "map@r")
 DATASETS = {
     "cars196": "half of Cars196 (64 px crops): 83 training, 15 validation, 98 test classes; frozen "
@@ -42,7 +43,11 @@ PARTS = ("asserted", *DATASETS, "regimes")
 
 def cells(dataset: str, page: Page, seeds: Sequence[int]) -> dict[str, tuple]:
     """The cells of one data set, by key; after the first seed with the rate it chose."""
-    found = {}
+    found: dict[str, tuple] = {
+        f"{dataset}/{kind}/{seed}": (start, dataset, PLAN, kind, seed)
+        for kind in STARTS
+        for seed in seeds
+    }
     for method, variant in settings():
         first = page.numbers["cells"].get(f"{dataset}/{method}/{variant}/{SEEDS[0]}")
         plan = PLAN if first is None else replace(PLAN, rates=(first["rate"],))
@@ -57,20 +62,25 @@ def settings() -> list[tuple[str, str]]:
     return [(method, variant) for method in METHODS for variant in variants(method)]
 
 
-def runs(page: Page, dataset: str, method: str, variant: str) -> list[dict]:
+def runs(page: Page, setting: str) -> list[dict]:
     """The measured seeds of one setting."""
     found = page.numbers["cells"]
-    keys = [f"{dataset}/{method}/{variant}/{seed}" for seed in SEEDS]
+    keys = [f"{setting}/{seed}" for seed in SEEDS]
     return [found[key] for key in keys if key in found]
 
 
 def write_dataset(page: Page, dataset: str) -> None:
     """The table of one data set; a plus or minus where all seeds agree against plain."""
     table = []
+    for kind in STARTS:
+        here = runs(page, f"{dataset}/{kind}")
+        if here:
+            shown = [seeds_summary([run[name] for run in here]) for name in MEASURES]
+            table.append([kind, "", shown[0], "", shown[1], "", ""])
     for method in METHODS:
-        plain = runs(page, dataset, method, "plain")
+        plain = runs(page, f"{dataset}/{method}/plain")
         for variant in variants(method):
-            here = runs(page, dataset, method, variant)
+            here = runs(page, f"{dataset}/{method}/{variant}")
             if len(here) < len(SEEDS) or len(plain) < len(SEEDS):
                 continue
             row = [method, variant]
@@ -113,17 +123,45 @@ def conclude(page: Page, datasets: Sequence[str]) -> None:
     page.table(
         "What the grid says",
         "Gain over plain in points, averaged over the losses; at how many losses the mean over "
-        "seeds is above plain; at how many all seeds are above / all seeds are below it.",
+        "seeds is above plain; at how many all seeds are above / all seeds are below it."
+        + "".join(_remarks(page, datasets)),
         ["variant", "data", "R@1", "above", "sure", "MAP@R", "above", "sure"],
         table,
     )
+
+
+def _remarks(page: Page, datasets: Sequence[str]) -> list[str]:
+    """What a reader should know of a data set before comparing variants on it."""
+    found = []
+    for dataset in datasets:
+        frozen = runs(page, f"{dataset}/frozen features")
+        plain = [run for m in METHODS for run in runs(page, f"{dataset}/{m}/plain")]
+        if not frozen or not plain:
+            continue
+        share = fmean(
+            run["statistics"]["corrected"]
+            for m in METHODS
+            for run in runs(page, f"{dataset}/{m}/IAA")
+        )
+        none = ", so IAA with and without correction are the same" if share == 0 else ""
+        levels = [fmean(run[name] for run in plain) for name in MEASURES]
+        found.append(
+            f" {dataset}: frozen features have R@1 {frozen[0]['recall@1']:.3f} and MAP@R "
+            f"{frozen[0]['map@r']:.3f}, plain losses {levels[0]:.3f} and {levels[1]:.3f} in the "
+            f"mean; {100 * share:.0f} % of its classes have few enough pictures for the "
+            f"correction{none}."
+        )
+    return found
 
 
 def _gains(page: Page, dataset: str, variant: str, name: str) -> dict[str, list[float]]:
     """Gains over plain of each seed, by loss."""
     found = {}
     for method in METHODS:
-        here, plain = runs(page, dataset, method, variant), runs(page, dataset, method, "plain")
+        here, plain = (
+            runs(page, f"{dataset}/{method}/{variant}"),
+            runs(page, f"{dataset}/{method}/plain"),
+        )
         if here and len(here) == len(plain):
             found[method] = [a[name] - b[name] for a, b in zip(here, plain, strict=True)]
     return found

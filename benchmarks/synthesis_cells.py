@@ -52,8 +52,8 @@ class Plan:
         per_class: K of a batch.
         rates: of Adam; the best is chosen on validation.
         cosine: the rates fall along a cosine.
-        residual: f is a residual block that starts at zero over the y first principal components
-            of the features: pretrained; else it is a fresh linear layer and ReLU.
+        f: "relu", a fresh linear layer and ReLU; "linear", without ReLU; or "pretrained", a
+            residual block that starts at zero over the y first principal components.
         y: width of f's output.
         z: width of the embedding.
         keep: train on the first so many classes only; None takes all.
@@ -67,7 +67,7 @@ class Plan:
     per_class: int = 4
     rates: tuple[float, ...] = (5e-4, 2e-3)
     cosine: bool = True
-    residual: bool = False
+    f: str = "relu"
     y: int = Y
     z: int = Z
     keep: int | None = None
@@ -159,9 +159,19 @@ def grid_cell(dataset: str, method: str, variant: str, plan: Plan, seed: int) ->
     return cell(dataset, plan, seed, partial(build, method, variant, plan))
 
 
+def start(dataset: str, plan: Plan, kind: str, seed: int) -> dict:
+    """The frozen features, or the network before the first step, on the test classes."""
+    task = load(dataset)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = network(task, plan)
+    z = task.test[0] if kind == "frozen features" else embed(model, task.test[0])
+    return evaluation.retrieval(z, task.test[1], ks=(1, 2, 4, 8)).as_dict()
+
+
 def cell(dataset: str, plan: Plan, seed: int, make: Build) -> dict:
     """Train with each rate; the test classes are measured with the best on validation."""
-    task = components(dataset, plan.y) if plan.residual else load(dataset)
+    task = components(dataset, plan.y) if plan.f == "pretrained" else load(dataset)
     if plan.keep is not None:
         task = task._replace(train=_first(task.train, plan.keep))
     tried = [(*fit(task, plan, seed, rate, make), rate) for rate in plan.rates]
@@ -255,12 +265,16 @@ class Residual(nn.Module):
 def network(task: Task, plan: Plan) -> Embedder:
     """f and g over features."""
     width = task.train[0].shape[1]
-    f = Residual(width) if plan.residual else nn.Sequential(nn.Linear(width, plan.y), nn.ReLU())
+    made: dict[str, Callable[[], nn.Module]] = {
+        "relu": lambda: nn.Sequential(nn.Linear(width, plan.y), nn.ReLU()),
+        "linear": lambda: nn.Linear(width, plan.y),
+        "pretrained": lambda: Residual(width),
+    }
     architecture = Architecture(
         backbone="custom", features=plan.y, dim=plan.z, channels=width, size=None,
         mean=(0.0,) * width, std=(1.0,) * width, batch_norm=plan.batch_norm,
     )  # fmt: skip
-    return Embedder(Flat(f), architecture)
+    return Embedder(Flat(made[plan.f]()), architecture)
 
 
 class Flat(nn.Module):

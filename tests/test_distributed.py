@@ -18,6 +18,7 @@ two = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(two)
 
 DTYPES = (torch.float32, torch.float64)
+FLOAT32_ERROR = {"HardnessAware": 3e-6}  # 1.2e-6 was seen, in gradients of 1e4 J_soft
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +50,12 @@ def far(a, b):
 def test_two_processes_equal_one_in_loss_and_gradients(of_two, name, dtype):
     one = two.steps(name, dtype, lambda network: network, lambda step, tensor: tensor)
     assert any("/network/" in key for key in one)
+    most = FLOAT32_ERROR.get(name, 1e-6) if dtype == torch.float32 else 1e-12
     for rank in of_two:
         here = {key for key in rank if key.startswith(f"{dtype}/{name}/")}
         assert here == {f"{dtype}/{key}" for key in one}
         for key, value in one.items():
-            assert far(rank[f"{dtype}/{key}"], value) < (3e-6 if dtype == torch.float32 else 1e-12)
+            assert far(rank[f"{dtype}/{key}"], value) < most
 
 
 def test_both_processes_have_the_same_bits_of_what_the_objective_learns(of_two):

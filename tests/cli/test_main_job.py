@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -179,6 +180,13 @@ def test_evaluate_the_test_part_gives_the_scores_of_the_run(trained, photos):
     assert "too good" not in said(result)
 
 
+def test_evaluate_with_other_numbers_of_neighbours(trained, photos):
+    result = tupelo("evaluate", trained[0], photos, "--part", "test", "--ks", "100, 1,5")
+    assert result.exit_code == 0, result.output
+    assert re.findall(r"Recall@(\d+) (\d\.\d{4})", said(result))[2] == ("100", "1.0000")
+    assert re.findall(r"Recall@(\d+)", said(result)) == ["1", "5", "100"]
+
+
 def test_evaluate_against_a_gallery(trained, photos):
     result = tupelo("evaluate", trained[0], photos, "--gallery", photos)
     assert result.exit_code == 0, result.output
@@ -224,6 +232,8 @@ def refusals(photos: Path, run: Path, tmp: Path) -> dict[str, tuple[list[str | P
         "too many classes": ([*train, *QUICK, "--classes", "99"], "hold 4 classes"),
         "no run": (["evaluate", tmp, photos], "holds no run"),
         "part": (["evaluate", run, photos, "--part", "best"], "--part must be all, train"),
+        "ks": (["evaluate", run, photos, "--ks", "1;10"], "--ks must be whole numbers of at least"),
+        "no neighbour": (["evaluate", run, photos, "--ks", "0,1"], "such as 1,10,100, got '0,1'"),
         "target": (["embed", run, photos, "--out", "z.csv"], "must end in .npz or .parquet"),
     }
 

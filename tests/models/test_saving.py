@@ -109,6 +109,21 @@ def test_weights_of_something_else(tmp_path):
         load(tmp_path)
 
 
+def test_a_model_saved_before_its_architecture_had_more_fields(tmp_path):
+    model = embedder("resnet18", dim=4).eval()
+    save(model, tmp_path)
+    described = json.loads((tmp_path / "model.json").read_text())
+    for name in ("batch_norm", "pooling"):
+        del described["architecture"][name]
+    state = {name: value.contiguous() for name, value in model.state_dict().items()}
+    header = {"tupelo": json.dumps(described)}
+    save_file(state, tmp_path / "model.safetensors", metadata=header)
+    twin = load(tmp_path)
+    assert twin.architecture == model.architecture
+    x = torch.rand(1, 3, 32, 32)
+    assert torch.equal(twin(x).z, model(x).z)
+
+
 def test_a_newer_format(tmp_path, model, monkeypatch):
     monkeypatch.setattr(saving, "FORMAT", 2)
     save(model, tmp_path)

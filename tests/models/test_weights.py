@@ -221,3 +221,17 @@ def test_weights_are_downloaded_into_the_cache_of_torch(monkeypatch, tmp_path):
     assert path == tmp_path / "checkpoints/net-1378be20.pth"
     assert path.parent.is_dir()
     assert asked == [(str(path), {"hash_prefix": "1378be20", "progress": False})]
+
+
+@pytest.mark.parametrize(
+    "error", [URLError("certificate verify failed"), RuntimeError("invalid hash value")]
+)
+def test_a_download_that_fails_is_told(monkeypatch, tmp_path, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(weights, "_answers", lambda url: True)
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    with pytest.raises(InputError, match=r"net-1378be20\.pth could not be fetched from .*\(.*\); "):
+        weights.published_file("https://hub.invalid/net-1378be20.pth")

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from tupelo.cli.options import merged
 from tupelo.data import ClassBalanced, ImageSet
 from tupelo.errors import InputError
 from tupelo.objectives import Memory, OnClasses, OnPairs, OnTuples
 from tupelo.recipes import building, methods
+from tupelo.recipes.reading import read_recipe, recipe_from
 from tupelo.recipes.recipe import RetrievalRecipe
 from tupelo.types import Embedded, Objective
 
@@ -214,3 +216,50 @@ def test_settings_of_the_schedule():
     recipe = resolve(pictures([4] * 4), schedule="step", step_at=[0.5, 0.7], step_factor=0.5)
     settings = building.build_settings(recipe)
     assert (settings.step_at, settings.step_factor) == ((0.5, 0.7), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (
+            {"synthesis": "iaa", "synthesis_options": {"start_after": 30}, "epochs": 12},
+            r"start_after=30 leaves nothing of a run of 12 epochs .* give start_after=4, or train",
+        ),
+        (
+            {"synthesis": "iaa", "synthesis_options": {"start_after": 2}, "steps": 4},
+            "start_after=2 leaves nothing of a run of 2 epochs",
+        ),
+        (
+            {
+                "synthesis": "iaa",
+                "synthesis_options": {"start_after": 1, "warmup_epochs": 2},
+                "epochs": 3,
+            },
+            "start_after=1 leaves nothing of a run of 3 epochs",
+        ),
+        (
+            {
+                "loss": "triplet",
+                "synthesis": "hdml",
+                "synthesis_options": {"calibrate": 200},
+                "steps": 60,
+            },
+            "calibrate=200 leaves nothing of a run of 60 steps .* give calibrate=20",
+        ),
+    ],
+)
+def test_a_synthesis_that_would_never_begin_is_refused(options, reason):
+    with pytest.raises(InputError, match=reason):
+        resolve(pictures([20] * 8), **options)
+
+
+def test_the_recipe_of_a_longer_run_on_other_pictures(tmp_path):
+    long = resolve(pictures([20] * 8), synthesis="iaa", steps=300)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(long.to_yaml())
+    assert long.synthesis_options == {"start_after": 30}
+    more = pictures([200] * 40)
+    with pytest.raises(InputError, match="start_after=30 leaves nothing of a run of 3 epochs"):
+        building.resolve(recipe_from(read_recipe(path)), more)
+    given = merged(path, "photos", {"synthesis_options": ["start_after=1"]})
+    assert building.resolve(recipe_from(given), more).synthesis_options == {"start_after": 1}

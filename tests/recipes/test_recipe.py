@@ -212,6 +212,15 @@ def test_easy_positives_of_two_are_no_choice(loss):
     assert not RetrievalRecipe(source="photos", loss=loss, per_class=3).advice
 
 
+def test_a_decay_over_other_epochs_is_said():
+    options = {"decay": [[0.4, 0.9]], "epochs": 100}
+    recipe = RetrievalRecipe(
+        source="x", loss="contrastive", synthesis="iaa", synthesis_options=options, epochs=50
+    )
+    assert "shares of decay in 100 epochs, and the run has 50" in recipe.advice[0]
+    assert not recipe.model_copy(update={"epochs": 100}).advice
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -282,6 +291,30 @@ def test_another_synthesis_drops_what_belonged_to_that_of_the_file(tmp_path):
     path.write_text(recipe_from({"source": "x", "loss": "n-pair", "synthesis": "hdml"}).to_yaml())
     recipe = recipe_from(merged(path, "photos", {"synthesis": "iaa"}))
     assert (recipe.batches, recipe.batch_norm, recipe.positives) == ("classes", False, "all")
+
+
+def test_what_the_file_has_anyway_is_not_another(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("negatives: random\nbatch_norm: true\n")  # of margin, without synthesis
+    recipe = recipe_from(merged(path, "photos", {"loss": "margin", "synthesis": "none"}))
+    assert (recipe.negatives, recipe.batch_norm) == ("random", True)
+
+
+def test_a_full_recipe_without_synthesis_takes_hdml(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(recipe_from({"source": "x", "loss": "n-pair"}).to_yaml())
+    recipe = recipe_from(merged(path, "photos", {"synthesis": "hdml"}))
+    assert recipe == recipe_from({"source": "photos", "loss": "n-pair", "synthesis": "hdml"})
+
+
+def test_tuples_as_drawn_drop_who_the_file_chooses(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(recipe_from({"source": "x", "loss": "triplet", "per_class": 4}).to_yaml())
+    recipe = recipe_from(merged(path, "photos", {"batches": "triplets"}))
+    assert recipe == recipe_from({"source": "photos", "loss": "triplet", "batches": "triplets"})
+    given = {"batches": "triplets", "positives": "random"}
+    with pytest.raises(InputError, match="--positives random cannot be used with --batches trip"):
+        recipe_from(merged(path, "photos", given))
 
 
 def test_options_by_name():

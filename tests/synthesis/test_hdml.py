@@ -11,9 +11,10 @@ from tupelo.comparison import Comparison
 from tupelo.errors import InputError, TrainingDiverged
 from tupelo.losses import Contrastive, Margin, NPair, Triplet
 from tupelo.models import embedder
-from tupelo.objectives import OnPairs, OnTuples
+from tupelo.objectives import OnPairs, OnTuples, PerLearner, Sum
 from tupelo.selection import AsDrawn, PerAnchor
 from tupelo.synthesis import HardnessAware
+from tupelo.synthesis.generator import FeatureGenerator
 from tupelo.synthesis.schedule import Schedule
 from tupelo.types import Embedded
 
@@ -74,13 +75,22 @@ def official(
     decay=0.0,
     detach=False,
     row=False,
+    track=False,
 ):
-    """Losses and gradients of section 2 with loops, from the weights of model and objective."""
+    """Losses and gradients of section 2 with loops, from the weights of model and objective.
+
+    With `track` both batch normalisations take in what they saw.
+    """
     first, second, third = (getattr(objective.generator, n) for n in ("first", "norm", "second"))
     judge, (norm, linear) = objective.classifier, model.head
 
     def normalised(x, bn):
         centred = x - x.mean(0)
+        if track:
+            unbiased = (centred**2).sum(0) / (len(x) - 1)
+            bn.running_mean.mul_(0.9).add_(0.1 * x.mean(0).detach())
+            bn.running_var.mul_(0.9).add_(0.1 * unbiased.detach())
+            bn.num_batches_tracked += 1
         return centred / ((centred**2).mean(0) + bn.eps).sqrt() * bn.weight + bn.bias
 
     def gen(z):
@@ -168,10 +178,10 @@ def official(
         if gradient is not None
     }
     numbers = {"J_m": j_m, "J_syn": j_syn, "J_recon": j_recon, "J_soft": j_soft, "w": w}
-    total = j_metric + j_gen + j_ce
+    numbers |= {"J_gen": j_gen, "J_ce": j_ce}
     return (
-        {k: float(torch.as_tensor(v).detach()) for k, v in numbers.items()},
-        total.item(),
+        {k: float(torch.as_tensor(v, dtype=y.dtype).detach()) for k, v in numbers.items()},
+        j_metric.item(),
         gradients,
     )
 
@@ -236,6 +246,59 @@ def test_each_part_learns_what_the_official_graph_gives_it(variant, averages, op
     assert {name: value.statistics[name] for name in numbers} == pytest.approx(numbers, rel=1e-6)
     assert value.total.item() == pytest.approx(total, rel=1e-6)
     assert sum(value.parts.values()).item() == pytest.approx(total, rel=1e-6)
+
+
+@pytest.mark.parametrize("variant", ["triplet", "n-pair"])
+def test_a_run_of_several_windows_equals_the_official_one_with_three_optimizers(variant):
+    """Ten steps of Adam, running means over three windows, and both batch normalisations."""
+    model = network()
+    options = {"alpha": 1.25, "beta": 40.0, "soft_scale": 30.0, "weight_decay": 5e-3, "window": 3}
+    objective = hdml(variant, model, **options)
+    theirs, judged = copy.deepcopy((model, objective))
+    groups = [{"params": list(model.parameters())}, *objective.parameter_groups()]
+    ours = torch.optim.Adam(groups, lr=7e-3)
+    parts = {"model": theirs, "generator": judged.generator, "classifier": judged.classifier}
+    rates = {"model": 7e-3, "generator": 1e-2, "classifier": 1e-3}
+    optimizers = [torch.optim.Adam(parts[kind].parameters(), lr=rates[kind]) for kind in parts]
+    j_avg, j_gen_avg, metrics, generators, seen = 1e6, 1e6, [], [], []
+    for step in range(10):
+        images, labels = batch(variant, n=4, seed=step)
+        value = objective(model(images), labels)
+        ours.zero_grad()
+        value.total.backward()
+        ours.step()
+        numbers, _, gradients = official(
+            variant,
+            theirs,
+            judged,
+            images,
+            labels,
+            j_avg=j_avg,
+            j_gen_avg=j_gen_avg,
+            decay=5e-3,
+            track=True,
+        )
+        layers = [theirs.backbone[1], theirs.head[1]]
+        j_wd = 5e-3 / 2 * sum((v**2).sum().item() for each in layers for v in each.parameters())
+        seen.append((value.statistics["lambda"], math.exp(-1.25 / j_avg)))
+        assert {k: value.statistics[k] for k in numbers} == pytest.approx(numbers, rel=1e-8)
+        metrics.append(numbers["w"] * (numbers["J_m"] + j_wd))
+        generators.append(0.5 * numbers["J_recon"] + 0.5 * 30.0 * numbers["J_soft"])
+        if len(metrics) == 3:
+            j_avg, j_gen_avg = sum(metrics) / 3, sum(generators) / 3
+            metrics, generators = [], []
+        for kind, optimizer in zip(parts, optimizers, strict=True):
+            for name, parameter in parts[kind].named_parameters():
+                parameter.grad = gradients.get(f"{kind}.{name}")
+            optimizer.step()
+    assert all(one == pytest.approx(other, rel=1e-8) for one, other in seen)
+    assert len({other for _, other in seen}) == 4
+    found = {**model.state_dict(), **objective.state_dict()}
+    for name, tensor in {**theirs.state_dict(), **judged.state_dict()}.items():
+        if not name.startswith("schedule."):
+            torch.testing.assert_close(found[name], tensor, rtol=1e-8, atol=1e-8, msg=name)
+    averages = objective.schedule.j_avg.value.item(), objective.schedule.j_gen_avg.value.item()
+    assert averages == pytest.approx((j_avg, j_gen_avg), rel=1e-8)
 
 
 def of_all(model, objective, images, labels, tuples):
@@ -314,9 +377,31 @@ def test_other_tuples_and_losses_learn_what_separate_calls_give_them(name, batch
     }
     value = objective(model(images), labels, generator=torch.Generator().manual_seed(1))
     value.total.backward()
-    torch.testing.assert_close(value.total, joint + j_gen + j_ce)
+    torch.testing.assert_close(value.total, joint)
     for parameter, gradient in expected.items():
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-6, atol=1e-9)
+
+
+def test_rows_that_occur_twice_pass_the_generator_once_with_the_same_result():
+    torch.manual_seed(0)
+    made = FeatureGenerator(DIM, 9, FEATURES).double()
+    plain = copy.deepcopy(made)
+    z, pulled = torch.randn(2, 5, DIM, dtype=torch.float64)
+    chosen = torch.tensor([0, 1, 1, 4])
+    results = []
+    for generator in (made, plain):
+        inputs = [rows.clone().requires_grad_() for rows in (z, pulled)]
+        if generator is made:
+            again, synthetic = made.of_tuples(inputs[0], chosen, inputs[1])
+        else:
+            every = torch.cat([inputs[0], inputs[0][chosen], inputs[1]])
+            again, synthetic = plain(every).split([5, 9])
+        weights = torch.arange(1.0, 10, dtype=torch.float64)[:, None]
+        (again.square().sum() + (weights * synthetic.sin()).sum()).backward()
+        gradients = [tensor.grad for tensor in (*inputs, *generator.parameters())]
+        results.append([again, synthetic, *gradients, *generator.buffers()])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
 def test_golden_n_pair_loss():
@@ -391,8 +476,35 @@ def test_the_model_keeps_its_parameters_to_itself():
     assert not own & {id(p) for p in model.parameters()}
     assert [group.get("lr") for group in objective.parameter_groups()] == [1e-2, 1e-3]
     assert all(group["weight_decay"] == 0 for group in objective.parameter_groups())
-    twin, other = copy.deepcopy((model, objective))
-    assert other.model is twin
+
+
+def test_it_is_copied_with_its_model():
+    model = network()
+    objective = hdml("triplet", model)
+    twin, other = copy.deepcopy((model, Sum({"hdml": objective})))
+    copied = other.objectives["hdml"]
+    assert copied.model is twin
+    images, labels = batch("triplet")
+    for made, of in ((model, objective), (twin, copied)):
+        of(made(images), labels).total.backward()
+    expected, found = gradients_of(model, objective), gradients_of(twin, copied)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert not {id(p) for p in copied.parameters()} & {id(p) for p in objective.parameters()}
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda objective: PerLearner(objective, 2)])
+def test_a_copy_without_its_model_is_refused(copied):
+    """It would train a generator for the head of a model that nobody trains."""
+    with pytest.raises(InputError, match=r"copied together with its model.* ensembles cannot be"):
+        copied(hdml("triplet", network()))
+
+
+def test_a_scale_meant_for_a_sum_is_noted(caplog):
+    HardnessAware(published("triplet"), network(), 3, generator_reduction="row", soft_scale=80.0)
+    assert not caplog.records
+    HardnessAware(published("triplet"), network(), 3, generator_reduction="row")
+    assert "soft_scale=10000 is meant for generator_reduction='sum'" in caplog.text
 
 
 class TestBatchNormalisation:
@@ -491,7 +603,7 @@ class TestWindows:
         seen = []
         for _ in range(4):
             value = objective(model(images), labels)
-            seen.append((value.parts["metric"] + value.parts["decay"], value.parts["generator"]))
+            seen.append((value.parts["metric"] + value.parts["decay"], value.statistics["J_gen"]))
             now = objective.schedule.j_avg.value, objective.schedule.j_gen_avg.value
             if len(seen) < 3:
                 assert [float(mean) for mean in now] == [1e6, 1e6]
@@ -589,9 +701,7 @@ class TestSkipping:
         assert value.statistics["skipped"] == 0
         assert int(objective.skips) == 0
         assert int(objective.schedule.j_avg.count) == 1
-        assert float(objective.schedule.j_gen_avg.total) == pytest.approx(
-            value.parts["generator"].item()
-        )
+        assert float(objective.schedule.j_gen_avg.total) == pytest.approx(value.statistics["J_gen"])
 
     def test_too_many_in_a_row_end_the_run(self, broken):
         model, objective = broken
@@ -635,7 +745,7 @@ def test_what_it_cannot_be_made_of(message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda o, y: ((o, o), y), "takes one embedding of its model, got tuple"),
+        (lambda o, y: ((o, o), y), "got tuple; ensembles cannot be trained"),
         (lambda o, y: (o._replace(features=o.features[:, :3]), y), "features of width 10, got 6"),
         (
             lambda o, y: (o._replace(features=o.features.clone().fill_(math.nan)), y),

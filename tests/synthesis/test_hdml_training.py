@@ -227,7 +227,7 @@ def test_sections_show_curves_and_synthetic_embeddings(learned):
         assert [points.kinds.count(k) for k in ("real", "pulled", "synthetic")] == [40, 40, 40]
         assert len(points.names) == 120
         alone = Shown(some.images[:3], some.labels[:3], ["0"], ["0"])
-        assert len(objective.sections(model, alone)[0].parts) == 3
+        assert len(objective.sections(model, alone)[0].parts) == 4
         tags = torch.nn.functional.one_hot(some.labels).bool()
         tagged = Shown(some.images, tags, data.class_names, data.class_names)
         assert objective.sections(model, tagged)[0].parts[-1].names == []
@@ -241,7 +241,7 @@ def test_the_run_keeps_them(tmp_path, pictures):
         for section in from_json(json.loads((tmp_path / "sections.json").read_text()))
         if "HDML" in section.title
     ]
-    assert len(section.parts) == 4
+    assert len(section.parts) == 5
 
 
 def test_a_run_that_only_skips_ends(pictures):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tupelo.cli.app import AllowBad, Column, Debug, RunFolder, Source, app, told
-from tupelo.cli.options import as_columns, merged, with_recipe_options
+from tupelo.cli.options import as_columns, as_ks, merged, with_recipe_options
 from tupelo.errors import InputError
 from tupelo.recipes.reading import recipe_from
 from tupelo.recipes.recipe import RetrievalRecipe
@@ -59,7 +59,7 @@ def train_and_show(recipe: RetrievalRecipe, out: Path, screen: "Screen") -> None
     epilog="[bold]Examples[/bold]\n\n"
     "tupelo evaluate runs/photos other-photos/\n\n"
     "tupelo evaluate runs/photos queries/ --gallery shop/\n\n"
-    "tupelo evaluate runs/photos photos/ --part test"
+    "tupelo evaluate runs/photos photos/ --part test --ks 1,10,100"
 )
 def evaluate(
     run: RunFolder,
@@ -75,6 +75,9 @@ def evaluate(
             help="of SOURCE as the run divides it; all: every picture",
         ),
     ] = "all",
+    ks: Annotated[
+        str, typer.Option(metavar="K,K,...", help="the K of Recall@K: numbers of neighbours")
+    ] = "1,2,4,8",
     column: Column = None,
     allow_bad: AllowBad = 0.01,
     debug: Debug = False,
@@ -83,6 +86,7 @@ def evaluate(
     with told(debug) as screen:
         if part not in ("all", "train", "validation", "test"):
             raise InputError(f"--part must be all, train, validation or test, got {part}")
+        neighbours = as_ks(ks)
         from tupelo.recipes import using
 
         options = {
@@ -96,7 +100,7 @@ def evaluate(
         searched = data.gallery if part == "test" else None
         if gallery is not None:
             searched = using.read_like(opened, gallery, **options).train
-        report = using.measure(opened.model, pictures, searched, screen.embedding)
+        report = using.measure(opened.model, pictures, searched, screen.embedding, ks=neighbours)
         screen.report(report, pictures, using.seen_in_training(opened, source, part))
 
 

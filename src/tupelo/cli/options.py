@@ -14,6 +14,7 @@ from tupelo.recipes.reading import FLAGS, flag_of, read_recipe
 from tupelo.recipes.recipe import RetrievalRecipe, panel_of
 
 OF_LOSS = {"positives", "negatives", "normalize", "batches", "loss_options"}
+OF_BATCHES = {"positives", "negatives", "per_class"}
 OF_SYNTHESIS = {"batch_norm", "batches", "synthesis_options"}
 
 
@@ -103,8 +104,9 @@ def merged(file: Path | None, source: str, options: dict[str, Any]) -> dict[str,
     """The values of a recipe file, overridden by the options that were given.
 
     Another loss than that of the file also drops who the file pulls and pushes, and the options
-    of its loss, unless they are given too; another synthesis drops what belongs to that. Options
-    of the same loss or synthesis are overridden one by one.
+    of its loss, unless they are given too; another synthesis drops what belongs to that, and
+    batches drawn as tuples what would choose others. Options of the same loss or synthesis are
+    overridden one by one.
 
     Raises:
         InputError: as `read_recipe`, or a column or an option is not given as NAME=VALUE.
@@ -114,8 +116,13 @@ def merged(file: Path | None, source: str, options: dict[str, Any]) -> dict[str,
         given["columns"] = as_columns(given["columns"])
     stated = {} if file is None else read_recipe(file)
     for of, dropped in (("loss", OF_LOSS), ("synthesis", OF_SYNTHESIS)):
-        if given.get(of, stated.get(of)) != stated.get(of):
+        usual = RetrievalRecipe.model_fields[of].default
+        if of in given and given[of] != stated.get(of, usual):
             stated = {name: value for name, value in stated.items() if name not in dropped}
+    if given.get("synthesis") == "hdml" and stated.get("positives") == "all":
+        stated.pop("positives")  # usual without HDML, refused with it
+    if given.get("batches", "classes") not in ("classes", stated.get("batches")):
+        stated = {name: value for name, value in stated.items() if name not in OF_BATCHES}
     for name in ("loss_options", "synthesis_options"):
         if name in given:
             given[name] = {**(stated.get(name) or {}), **as_options(given[name], FLAGS[name])}
@@ -146,6 +153,24 @@ def as_options(texts: list[str], flag: str) -> dict[str, Any]:
         return {name: yaml.safe_load(value) for name, value in _by_name(texts, must).items()}
     except yaml.YAMLError as error:
         raise InputError(f"{must}, got {', '.join(texts)}") from error
+
+
+def as_ks(text: str) -> tuple[int, ...]:
+    """`"1,10,100"` as numbers, in order, each once.
+
+    Raises:
+        InputError: one is no whole number of at least 1.
+
+    >>> as_ks("10, 1,10")
+    (1, 10)
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(
+            f"--ks must be whole numbers of at least 1, with commas between them, such as "
+            f"1,10,100, got {text!r}"
+        )
+    return tuple(sorted({int(part) for part in parts}))
 
 
 def _by_name(texts: list[str], must: str) -> dict[str, str]:

@@ -288,8 +288,10 @@ class Screen(Watcher):
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("score")
         table.add_column("", justify="right")
+        for k, recall in report.retrieval.recall.items():
+            table.add_row(f"Recall@{k}", f"{recall:.4f}")
         for name, shown in SCORES.items():
-            if name in scores:
+            if name in scores and not name.startswith("recall@"):
                 table.add_row(shown, f"{scores[name]:.4f}")
         self.line(f"{len(pictures):,} pictures of {pictures.n_classes:,} classes")
         self.console.print(table)

@@ -104,8 +104,9 @@ class MultiSimilarity(PairLoss):
     similarity and a positive if s - slack < the largest negative one; an anchor without one of
     the two contributes 0. The authors leave the row itself out by dropping positives with a cosine
     of 1 - 1e-5 or more; here it is left out by its place, and another picture that looks the same
-    stays a positive, unless `items` say that it is the same. Source: Wang, Han, Huang, Dong, Scott,
-    "Multi-Similarity Loss with General Pair Weighting", CVPR 2019, eqs. 10-14, there with beta = 50.
+    stays a positive, unless `items` say that it is the same. Source: Wang, Han, Huang, Dong,
+    Scott, "Multi-Similarity Loss with General Pair Weighting", CVPR 2019, eqs. 10-14, there with
+    beta = 50.
 
     Args:
         alpha: weight of positives, > 0.

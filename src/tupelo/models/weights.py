@@ -63,7 +63,8 @@ def published_file(url: str) -> Path:
         url: whose name ends in the first digits of its checksum, as torch names its files.
 
     Raises:
-        InputError: it is not in the cache, and its address does not answer.
+        InputError: it is not in the cache, and its address does not answer, or what comes from
+            there is cut short or has another checksum.
     """
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if path.is_file():
@@ -76,7 +77,13 @@ def published_file(url: str) -> Path:
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     checksum = path.stem.rpartition("-")[2]
-    torch.hub.download_url_to_file(url, str(path), hash_prefix=checksum, progress=False)
+    try:
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=checksum, progress=False)
+    except (OSError, RuntimeError) as error:  # no such page, cut off, disk full; wrong checksum
+        raise InputError(
+            f"the pretrained weights {path.name} could not be fetched from {url} ({error}); "
+            "download that file elsewhere and pass it as weights=, or use pretrained=False"
+        ) from error
     return path
 
 

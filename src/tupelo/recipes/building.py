@@ -67,6 +67,9 @@ def resolve(
         earlier: of the run that is resumed; what it chose by its length it keeps when it is made
             longer.
 
+    Raises:
+        InputError: the synthesis would begin after the end of the run.
+
     >>> pictures = ImageSet.from_arrays(np.zeros((12, 16, 16), np.uint8), [0, 1, 2] * 4)
     >>> full = resolve(RetrievalRecipe(source="photos"), pictures)
     >>> full.backbone, full.classes, full.per_class, full.lr
@@ -94,6 +97,8 @@ def resolve(
     given = recipe.model_dump()
     chosen = {name: value for name, value in usual.items() if given[name] in (None, "auto")}
     synthesis = _synthesis_options(recipe, batches, epochs)
+    if earlier is None:
+        _check_that_it_begins(recipe, batches, epochs)
     if earlier is not None and earlier.synthesis == recipe.synthesis:
         known = earlier.synthesis_options
         synthesis |= {name: known[name] for name in synthesis.keys() & known.keys()}
@@ -118,6 +123,22 @@ def _synthesis_options(recipe: RetrievalRecipe, batches: int, epochs: int | None
         length = {"epochs": epochs} if "decay" in given else {}
         return {"start_after": min(IAA_STARTS_AFTER, epochs // 3), **length}
     return {}
+
+
+def _check_that_it_begins(recipe: RetrievalRecipe, batches: int, epochs: int | None) -> None:
+    """Refuse a synthesis that waits longer than the run, as that of a longer run's recipe may."""
+    given = recipe.synthesis_options
+    steps = recipe.steps or batches * (epochs or 1)
+    name, unit, length = "calibrate", "steps", steps
+    waits = given.get(name, 0)
+    if recipe.synthesis == "iaa":
+        name, unit, length = "start_after", "epochs", epochs or -(-steps // batches)
+        waits = given.get(name, 0) + given.get("warmup_epochs", 0)
+    if waits >= length:
+        raise InputError(
+            f"--synthesis-option {name}={given.get(name, 0)} leaves nothing of a run of {length} "
+            f"{unit} to --synthesis {recipe.synthesis}; give {name}={length // 3}, or train longer"
+        )
 
 
 def _batch(recipe: RetrievalRecipe, train: ImageSet) -> tuple[int, int]:

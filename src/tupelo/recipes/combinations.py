@@ -176,8 +176,8 @@ def _of_chosen(c: Combination) -> str:
     if c.negatives == "distance-weighted" and not compares_unit_rows(c):
         return (
             f"--negatives distance-weighted cannot be used with --loss {c.loss}: it is defined "
-            "for distances of unit rows, and this loss compares rows of any length; take random "
-            "or hardest"
+            "for distances of unit rows, and here rows of any length are compared; take random or "
+            "hardest, or compare unit rows with --normalize"
         )
     return ""
 

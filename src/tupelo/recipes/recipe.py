@@ -270,7 +270,7 @@ class RetrievalRecipe(BaseModel):
             if self.per_class not in (None, 2):
                 raise ValueError(
                     f"--per-class {self.per_class} cannot be used with --batches {self.batches}, "
-                    "which takes 2 pictures of a class; leave it out"
+                    "which takes 2 pictures of a class; give 2, or leave it out"
                 )
             if self.batches == "triplets" and (self.classes or 2) % 2:
                 raise ValueError(
@@ -335,6 +335,12 @@ class RetrievalRecipe(BaseModel):
             said.append(
                 f"--positives {self.positives} has no effect with --per-class 2, where an anchor "
                 "has a single positive; give 3 or more"
+            )
+        lowered = self.synthesis_options.get("epochs", self.epochs)
+        if self.epochs is not None and lowered != self.epochs:
+            said.append(
+                f"--synthesis-option epochs={lowered} counts the shares of decay in {lowered} "
+                f"epochs, and the run has {self.epochs}"
             )
         return tuple(said)
 

@@ -1,6 +1,6 @@
 """What a finished run is used for: embedding and measuring other pictures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -120,12 +120,22 @@ def measure(
     pictures: ImageSet,
     gallery: ImageSet | None,
     progress: Callable[[int, int], None] | None,
+    ks: Sequence[int] = (1, 2, 4, 8),
 ) -> Evaluation:
-    """Scores of pictures that search each other, or a gallery whose classes have the same names."""
+    """Scores of pictures that search each other, or a gallery whose classes have the same names.
+
+    Args:
+        model: the network.
+        pictures: the queries.
+        gallery: what they search; None for each other.
+        progress: told how many pictures are embedded.
+        ks: the K of Recall@K.
+    """
     return evaluate(
         model,
         pictures,
         gallery=gallery,
+        ks=ks,
         clustering=gallery is None and clusters_quickly(pictures),
         progress=progress,
     )

@@ -1,5 +1,7 @@
 """HDML: negatives made harder as training goes on, and a generator that keeps their class."""
 
+import copy
+import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +28,9 @@ from tupelo.synthesis.pulling import pull_shares, toward
 from tupelo.synthesis.schedule import Schedule
 from tupelo.types import Embedded, LossValue, Objective, Tuples
 
+_log = logging.getLogger(__name__)
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
+_OF_A_BATCH = 1e3  # soft_scale from here on can only be meant for J_recon summed over a batch
 
 
 class HardnessAware(Objective):
@@ -41,13 +45,15 @@ class HardnessAware(Objective):
         J_ce = cross-entropy of the classifier on real features
 
     J_metric trains backbone, head and what the objective learns; J_gen only the generator, J_ce
-    only the classifier. Source: Zheng, Chen, Lu, Zhou, "Hardness-Aware Deep Metric Learning", CVPR
+    only the classifier. The value of the loss is J_metric alone, the others are statistics beside
+    it. Source: Zheng, Chen, Lu, Zhou, "Hardness-Aware Deep Metric Learning", CVPR
     2019; numbers and gradients as in the released code. docs/hdml.md has the whole of it.
 
     Args:
         objective: on tuples; its selector, loss and rows are used.
         model: the embedder that is trained with this objective; its head embeds synthetic
-            features too. Its parameters stay its own.
+            features too. Its parameters stay its own, so copy both at once:
+            `copy.deepcopy((model, objective))`.
         n_classes: classes of the training set, >= 2; labels are in [0, n_classes).
         alpha: of lambda = exp(-alpha / J_avg), >= 0; compare it with the J_avg that is logged.
         beta: of w = exp(-beta / J_gen_avg), >= 0.
@@ -70,12 +76,14 @@ class HardnessAware(Objective):
             running statistics.
         max_negatives: synthetic negatives a tuple, chosen at random among its negatives.
         skip_limit: steps in a row whose loss or gradient may be NaN or infinite; they are
-            skipped: all gradients are 0, and nothing is recorded.
+            skipped: all gradients are 0, and nothing is recorded. (Momentum, if the optimizer
+            has it, still moves the weights.)
 
     Raises:
         InputError: an argument is of another kind or outside its range; when called: not one
             embedding of the model's widths, features that are not finite, labels that are not
-            class indices in [0, n_classes), or tuples whose labels contradict them.
+            class indices in [0, n_classes), or tuples whose labels contradict them; when copied
+            without its model, as `PerLearner` does.
         TrainingDiverged: when called: skip_limit steps in a row were skipped.
 
     >>> from tupelo.losses import Triplet
@@ -147,6 +155,12 @@ class HardnessAware(Objective):
         ):
             if choice not in known:
                 raise InputError(f"{name} must be {known[0]!r} or {known[1]!r}, got {choice!r}")
+        if generator_reduction == "row" and soft_scale >= _OF_A_BATCH:
+            _log.warning(
+                "soft_scale=%g is meant for generator_reduction='sum'; per row it drowns J_recon: "
+                "divide soft_scale and beta by the size of the batch (80 where 1e4 is published)",
+                soft_scale,
+            )
         self.objective = objective
         self._model = (model,)  # in a tuple: a sub-module's parameters would have two owners
         self.n_classes = n_classes
@@ -206,6 +220,17 @@ class HardnessAware(Objective):
         statistics["skipped"] = float(not finite)
         return LossValue(assigned(_total(parts), trained), parts, statistics)
 
+    def __deepcopy__(self, memo: dict) -> "HardnessAware":
+        if id(self.model) not in memo:
+            raise InputError(
+                "HardnessAware must be copied together with its model, or the copy would use a "
+                "head that nobody trains: copy.deepcopy((model, objective)). PerLearner copies "
+                "objectives alone, so ensembles cannot be trained with it"
+            )
+        memo[id(self)] = made = type(self).__new__(type(self))
+        vars(made).update(copy.deepcopy(vars(self), memo))
+        return made
+
     def parameter_groups(self) -> list[dict]:
         """Generator and classifier at their rates, and the groups of the objective."""
         own = ((self.generator, self.generator_rate), (self.classifier, self.classifier_rate))
@@ -238,8 +263,9 @@ class HardnessAware(Objective):
         )
         parts = [
             Curves(["lambda", "w", "pulled", "label_accuracy"], "share"),
-            Curves(["J_m", "J_syn", "J_avg"], "loss of tuples"),
-            Curves(["J_recon", "J_soft", "J_gen_avg"], "loss of the generator", log=True),
+            Curves(["J_m", "J_syn"], "loss of tuples"),
+            Curves(["J_avg", "J_gen_avg"], "running means", log=True),
+            Curves(["J_recon", "J_soft", "J_ce"], "loss of the generator", log=True),
         ]
         return [Section("Synthetic negatives (HDML)", text, [*parts, *self._points(shown)])]
 
@@ -267,7 +293,7 @@ class HardnessAware(Objective):
         if not isinstance(output, Embedded):
             raise InputError(
                 f"HardnessAware takes one embedding of its model, got {type(output).__name__}; "
-                "for an ensemble use one objective per learner"
+                "ensembles cannot be trained with it"
             )
         widths = (output.raw.shape[1], output.features.shape[1])
         if widths != (made.dim, made.features):
@@ -415,6 +441,8 @@ class HardnessAware(Objective):
             "J_syn": losses.synthetic,
             "J_recon": losses.reconstruction,
             "J_soft": losses.soft,
+            "J_gen": losses.generator,
+            "J_ce": losses.classifier,
             "J_avg": self.schedule.j_avg.value,
             "J_gen_avg": self.schedule.j_gen_avg.value,
         }
@@ -469,13 +497,11 @@ class _Losses(NamedTuple):
     accuracy: Tensor  # of the classifier on synthetic features
 
     def parts(self) -> dict[str, Tensor]:
-        """What the losses of all parts add to the total."""
+        """J_metric by its parts; J_gen and J_ce teach others and are of another scale."""
         parts = {
             "metric": self.weight * self.metric,
             "synthetic": (1 - self.weight) * self.synthetic,
             "decay": self.weight * self.decay,
-            "generator": self.generator,
-            "classifier": self.classifier,
         }
         return {name: part.detach() for name, part in parts.items()}
 
