@@ -57,6 +57,7 @@ class Plan:
         y: width of f's output.
         z: width of the embedding.
         keep: train on the first so many classes only; None takes all.
+        spread: features are centred and brought to this standard deviation; None leaves them.
         batch_norm: the head has it.
     """
 
@@ -71,6 +72,7 @@ class Plan:
     y: int = Y
     z: int = Z
     keep: int | None = None
+    spread: float | None = None
     batch_norm: bool = True
 
 
@@ -174,6 +176,10 @@ def cell(dataset: str, plan: Plan, seed: int, make: Build) -> dict:
     task = components(dataset, plan.y) if plan.f == "pretrained" else load(dataset)
     if plan.keep is not None:
         task = task._replace(train=_first(task.train, plan.keep))
+    if plan.spread is not None:
+        inputs = task.train[0]
+        centre, factor = inputs.mean(0), plan.spread / inputs.std()
+        task = Task(*(((x - centre) * factor, y) for x, y in task))
     tried = [(*fit(task, plan, seed, rate, make), rate) for rate in plan.rates]
     score, model, statistics, rate = max(tried, key=lambda one: one[0])
     report = evaluation.retrieval(embed(model, task.test[0]), task.test[1], ks=(1, 2, 4, 8))
