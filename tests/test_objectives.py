@@ -208,9 +208,23 @@ def test_per_learner_averages_independent_copies():
     assert sorted(value.parts) == [f"learner{i}/loss" for i in range(3)]
 
 
+def test_per_learner_takes_one_objective_each_and_may_add_them_up():
+    pairs = [OnPairs(losses.NTXent(scale)) for scale in (0.1, 0.5)]
+    outputs = tuple(output for output, _, _ in steps(2))
+    _, labels, _ = next(steps(1))
+    single = [o(z, labels).total for o, z in zip(pairs, outputs, strict=True)]
+    value = PerLearner(pairs, reduction="sum")(outputs, labels)
+    assert value.total.item() == pytest.approx(torch.stack(single).sum().item())
+    assert sum(value.parts.values()).item() == pytest.approx(value.total.item())
+
+
 def test_per_learner_refuses_another_number_of_outputs():
-    with pytest.raises(InputError, match="learners must be >= 1, got 0"):
-        PerLearner(OnPairs(losses.NTXent()), 0)
+    one = OnPairs(losses.NTXent())
+    for wrong in ((one, 0), (one,), ([one], 2), ([],)):
+        with pytest.raises(InputError, match="learners must be >= 1, and as many as"):
+            PerLearner(*wrong)
+    with pytest.raises(InputError, match="reduction must be 'mean' or 'sum', got 'max'"):
+        PerLearner(one, 2, reduction="max")
     output, labels, _ = next(steps(1))
     for outputs, came in ((output, "one"), ((output,), "1")):
         with pytest.raises(InputError, match=f"must return 2 embeddings, .* got {came}"):

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from tupelo import evaluation
 from tupelo.errors import InputError
+from tupelo.models import Ensemble
 from tupelo.types import Embedded
 
 Precision = Literal["bf16-mixed", "32-true"]
@@ -146,7 +147,7 @@ def embed(
             images = batch.images.to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=chosen == "bf16-mixed"):
                 output = model(images)
-            z.append(rows_of(output).float().cpu())
+            z.append(rows_of(output, scales_of(model)).float().cpu())
             items.append(batch.items)
             done += len(images)
             if progress is not None:
@@ -253,8 +254,26 @@ def named_labels(dataset) -> Any:
     return [{names[tag] for tag in np.flatnonzero(row)} for row in dataset.labels]
 
 
-def rows_of(output: Embedded | Sequence[Embedded]) -> Float[Tensor, "b d"]:
-    """Unit rows of what a model returned; those of several learners are joined."""
+def rows_of(
+    output: Embedded | Sequence[Embedded], scales: Sequence[float] = ()
+) -> Float[Tensor, "b d"]:
+    """Unit rows of what a model returned; those of several learners are scaled and joined.
+
+    Args:
+        output: one embedding, or one for each learner.
+        scales: one for each learner; () for all the same.
+
+    >>> one, other = (Embedded.of(torch.tensor([row])) for row in ([3.0, 4.0], [1.0, 0.0]))
+    >>> rows_of((one, other), scales=(1.0, 0.0))
+    tensor([[0.6000, 0.8000, 0.0000, 0.0000]])
+    """
     if isinstance(output, Embedded):
         return output.z
-    return F.normalize(torch.cat([learner.z for learner in output], dim=1), dim=1)
+    scales = scales or (1.0,) * len(output)
+    joined = [scale * learner.z for learner, scale in zip(output, scales, strict=True)]
+    return F.normalize(torch.cat(joined, dim=1), dim=1)
+
+
+def scales_of(model: nn.Module) -> tuple[float, ...]:
+    """How much each learner of an ensemble counts; () where a model does not say."""
+    return model.scales if isinstance(model, Ensemble) else ()

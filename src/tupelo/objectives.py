@@ -6,7 +6,7 @@ An objective is all that the training loop sees. Objectives wrap each other inst
 
 import copy
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import cast
 
@@ -356,21 +356,43 @@ class Sum(Objective):
 
 
 class PerLearner(Objective):
-    """One copy of an objective for each of the m learners of an ensemble, averaged.
+    """One objective for each of the m learners of an ensemble, averaged or added up.
 
     Args:
-        objective: copied m times, so learned state is not shared.
-        learners: m, >= 1.
+        objective: copied m times, so learned state is not shared; or a sequence of m, where the
+            learners differ (in width, for objectives that know it).
+        learners: m, >= 1; None for as many as the sequence has.
+        reduction: "mean", or "sum" as attention-based ensembles have it.
 
     Raises:
-        InputError: learners < 1; when called: the model returned another number of outputs.
+        InputError: learners < 1, or not the length of the sequence; another reduction; when
+            called: the model returned another number of outputs.
     """
 
-    def __init__(self, objective: Objective, learners: int):
+    def __init__(
+        self,
+        objective: Objective | Sequence[Objective],
+        learners: int | None = None,
+        *,
+        reduction: str = "mean",
+    ):
         super().__init__()
-        if learners < 1:
-            raise InputError(f"learners must be >= 1, got {learners}")
-        self.objectives = nn.ModuleList(copy.deepcopy(objective) for _ in range(learners))
+        if isinstance(objective, Objective):
+            given = [copy.deepcopy(objective) for _ in range(learners or 0)]
+            came = ""
+        else:
+            given = list(objective)
+            learners = len(given) if learners is None else learners
+            came = f" and {len(given)} objectives"
+        if learners is None or learners < 1 or len(given) != learners:
+            raise InputError(
+                "learners must be >= 1, and as many as there are objectives in a sequence, got "
+                f"{learners}{came}"
+            )
+        if reduction not in ("mean", "sum"):
+            raise InputError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
+        self.objectives = nn.ModuleList(given)
+        self.reduction = reduction
 
     def forward(
         self,
@@ -380,13 +402,14 @@ class PerLearner(Objective):
         items: Int[Tensor, " b"] | None = None,
         generator: torch.Generator | None = None,
     ) -> LossValue:
-        """The mean over learners of one batch."""
+        """The mean (or sum) over learners of one batch."""
         m = len(self.objectives)
         if isinstance(output, Embedded) or len(output) != m:
             came = "one" if isinstance(output, Embedded) else len(output)
             raise InputError(f"the model must return {m} embeddings, one per learner, got {came}")
+        weight = 1 / m if self.reduction == "mean" else 1.0
         return _joined(
-            (f"learner{i}", 1 / m, objective(one, labels, items=items, generator=generator))
+            (f"learner{i}", weight, objective(one, labels, items=items, generator=generator))
             for i, (objective, one) in enumerate(zip(self.objectives, output, strict=True))
         )
 

@@ -20,7 +20,7 @@ from tupelo.data.decode import BadPicture, Frame, Resize, decode, prepare
 from tupelo.data.pictures import FolderFiles, in_threads
 from tupelo.errors import CheckpointError, DataError, InputError
 from tupelo.inference import embed
-from tupelo.models import Embedder
+from tupelo.models import Embedder, Ensemble
 
 Picture = str | Path | bytes | Image.Image | np.ndarray
 """A file's name, its content, an opened picture, or pixels uint8 (h, w) or (h, w, 3)."""
@@ -112,7 +112,7 @@ class Trained:
         folder: it was read from.
     """
 
-    model: Embedder
+    model: Embedder | Ensemble
     frame: Frame
     folder: Path
 
@@ -209,7 +209,7 @@ def load(
 
 def identity(model: nn.Module, frame: Frame) -> str:
     """Hexadecimal digest of weights, architecture and frame: equal means equal embeddings."""
-    architecture = asdict(model.architecture) if isinstance(model, Embedder) else None
+    architecture = architecture_of(model)
     digest = hashlib.sha256()
     digest.update(json.dumps([architecture, frame]).encode())
     for name, tensor in sorted(model.state_dict().items()):
@@ -218,7 +218,17 @@ def identity(model: nn.Module, frame: Frame) -> str:
     return digest.hexdigest()
 
 
-def _frame(model: Embedder, about: dict[str, Any], folder: Path) -> Frame:
+def architecture_of(model: nn.Module) -> dict[str, Any] | None:
+    """The architecture of a model as plain values; None of one that states none."""
+    if not isinstance(model, (Embedder, Ensemble)):
+        return None
+    plain = asdict(model.architecture)
+    if plain["learners"] is None:
+        del plain["learners"]  # so that an index knows models from before there were ensembles
+    return plain
+
+
+def _frame(model: Embedder | Ensemble, about: dict[str, Any], folder: Path) -> Frame:
     size, channels = model.architecture.size, model.architecture.channels
     if "pictures" in about:
         stated = about["pictures"]

@@ -5,7 +5,7 @@ from torch import nn
 
 from tupelo.errors import InputError
 from tupelo.models import Architecture, embedder
-from tupelo.models.embedder import rebuild
+from tupelo.models.rebuilding import rebuild
 
 
 class Flat(nn.Module):

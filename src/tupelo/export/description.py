@@ -1,15 +1,13 @@
 """What an exported file says of itself: how pictures are prepared, and what model it is."""
 
 import json
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 from torch import nn
 
 import tupelo
 from tupelo.data.decode import Frame
-from tupelo.models import Embedder
-from tupelo.trained import identity
+from tupelo.trained import architecture_of, identity
 
 FORMAT = 1
 LICENCE = (
@@ -54,7 +52,7 @@ def steps(frame: Frame) -> list[str]:
 
 def describe(model: nn.Module, frame: Frame, *, half: bool) -> dict[str, str]:
     """The metadata of a file: texts by name, records as JSON."""
-    architecture = asdict(model.architecture) if isinstance(model, Embedder) else None
+    architecture = architecture_of(model)
     return {
         "format": str(FORMAT),
         "written_by": f"tupelo {tupelo.__version__}",

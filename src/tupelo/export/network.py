@@ -1,9 +1,11 @@
 """What is exported: the network with all that stands between pixels and unit rows."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from tupelo.errors import InputError
-from tupelo.inference import rows_of
+from tupelo.inference import rows_of, scales_of
 from tupelo.models import Embedder
 from tupelo.types import Embedded
 
@@ -33,10 +35,11 @@ class PixelsToRows(nn.Module):
             model = self.model
             images = (images - model.mean) / model.std
             return model.embed(model.backbone(images.half())).z
-        return unit_rows(self.model(images.half() if self.half_precision else images))
+        output = self.model(images.half() if self.half_precision else images)
+        return unit_rows(output, scales_of(self.model))
 
 
-def unit_rows(output: object) -> Tensor:
+def unit_rows(output: object, scales: Sequence[float] = ()) -> Tensor:
     """Rows of what a model returned: `Embedded`, or one per learner.
 
     Raises:
@@ -46,7 +49,7 @@ def unit_rows(output: object) -> Tensor:
     if isinstance(output, Embedded):
         return output.z.float()
     if learners and all(isinstance(learner, Embedded) for learner in learners):
-        return rows_of(learners).float()
+        return rows_of(learners, scales).float()
     raise InputError(
         f"a model to export must return Embedded, or one per learner; got {type(output).__name__}"
     )

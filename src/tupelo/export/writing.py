@@ -28,7 +28,8 @@ from tupelo.export.agreement import (
 )
 from tupelo.export.description import describe
 from tupelo.export.network import PixelsToRows, unit_rows
-from tupelo.models import Embedder
+from tupelo.inference import scales_of
+from tupelo.models import Embedder, Ensemble
 from tupelo.models.saving import replace_file
 from tupelo.trained import Picture, Prepared, Trained
 
@@ -141,7 +142,7 @@ def _opened(model: Trained | nn.Module, frame: Frame | None) -> tuple[nn.Module,
         )
     if frame.channels not in (1, 3) or min(frame[:2]) < 1:
         raise InputError(f"frame must have 1 or 3 channels and sides of at least 1, got {frame}")
-    if isinstance(model, Embedder) and frame.channels != model.architecture.channels:
+    if isinstance(model, (Embedder, Ensemble)) and frame.channels != model.architecture.channels:
         raise InputError(
             f"frame must have the {model.architecture.channels} channel(s) of the model, got "
             f"{frame}"
@@ -178,7 +179,7 @@ def _by_torch(model: nn.Module, pixels: Pixels) -> Rows:
     """What is expected, by the way that `tupelo.embed` goes: pictures (b, c, h, w) in [0, 1]."""
     images = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()).float().div_(255)
     with torch.inference_mode():
-        rows = [unit_rows(model(part)) for part in images.split(BATCHES[-1])]
+        rows = [unit_rows(model(part), scales_of(model)) for part in images.split(BATCHES[-1])]
     return torch.cat(rows).numpy()
 
 

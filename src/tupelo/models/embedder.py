@@ -1,6 +1,5 @@
 """Pictures to embeddings: a backbone, the normalisation of its input, and a head."""
 
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -12,62 +11,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tupelo.errors import InputError
+from tupelo.models.architecture import CONVNET, CUSTOM, GOOGLENET, Architecture
 from tupelo.models.backbones import ConvNet, googlenet, googlenet_weights, widths_for
 from tupelo.models.weights import load_weights, pretrained_source, published_file
 from tupelo.types import Embedded
-
-CONVNET = "convnet"
-GOOGLENET = "googlenet"
-CUSTOM = "custom"
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """All that is needed to rebuild an embedder around its weights; saved beside them.
-
-    Attributes:
-        backbone: "convnet", "googlenet", a timm name, or "custom" for a module of the user.
-        features: width f of what the backbone returns.
-        dim: width d of the embedding.
-        channels: of the pictures.
-        size: side in pixels the model was made for; None where any will do.
-        mean: subtracted from pictures in [0, 1], one value a channel.
-        std: divides them afterwards.
-        bias: the head has one.
-        layer_norm: layer normalisation without learned scale before the head.
-        batch_norm: batch normalisation before the head, as HDML has it.
-        pooling: "usual", or "avgmax": mean of average and maximum.
-        dropout: share of features dropped in training before the head.
-        freeze_batchnorm: batch normalisation keeps its running statistics in training.
-    """
-
-    backbone: str
-    features: int
-    dim: int
-    channels: int
-    size: int | None
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    bias: bool = True
-    layer_norm: bool = False
-    dropout: float = 0.0
-    freeze_batchnorm: bool = False
-    batch_norm: bool = False
-    pooling: str = "usual"
-
-    def __post_init__(self):
-        for name in ("features", "dim", "channels"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout must be in [0, 1), got {self.dropout}")
-        if len(self.mean) != self.channels or len(self.std) != self.channels:
-            raise InputError(
-                f"mean and std must have one value a channel ({self.channels}), got "
-                f"{len(self.mean)} and {len(self.std)}"
-            )
-        if min(self.std) <= 0:
-            raise InputError(f"std must be positive, got {self.std}")
 
 
 class Embedder(nn.Module):
@@ -214,7 +161,7 @@ def embedder(
         weights = published_file(googlenet_weights()) if pretrained else weights
     else:
         name = backbone
-        module = _timm_backbone(backbone, channels, size, pooling, pretrained=pretrained)
+        module = timm_backbone(backbone, channels, size, pooling, pretrained=pretrained)
     if pooling != "usual" and name in (CONVNET, GOOGLENET, CUSTOM):
         raise InputError(
             f"pooling={pooling!r} needs a timm backbone such as 'resnet50', got {name!r}"
@@ -250,40 +197,10 @@ def embedder(
     )
 
 
-def rebuild(architecture: Architecture, backbone: nn.Module | None = None) -> Embedder:
-    """An embedder with fresh weights of a known architecture.
-
-    Args:
-        architecture: of the embedder wanted.
-        backbone: the module, needed where the architecture says "custom".
-
-    Raises:
-        InputError: the backbone is a module of the user and none is given, or the other way.
-    """
-    if (backbone is not None) != (architecture.backbone == CUSTOM):
-        raise InputError(
-            f"backbone= must be given exactly for models around a module of your own; "
-            f"this one was built around {architecture.backbone!r}"
-        )
-    if backbone is None and architecture.backbone == CONVNET:
-        widths = widths_for(architecture.size)
-        backbone = ConvNet(channels=architecture.channels, widths=widths)
-    elif backbone is None and architecture.backbone == GOOGLENET:
-        backbone = googlenet(channels=architecture.channels)
-    elif backbone is None:
-        backbone = _timm_backbone(
-            architecture.backbone,
-            architecture.channels,
-            architecture.size,
-            architecture.pooling,
-            pretrained=False,
-        )
-    return Embedder(backbone, architecture)
-
-
-def _timm_backbone(
+def timm_backbone(
     name: str, channels: int, size: int | None, pooling: str, *, pretrained: bool
 ) -> nn.Module:
+    """A backbone of timm without its classifier; see `embedder` for arguments and errors."""
     base, _, tag = name.partition(".")
     known = timm.list_pretrained(f"{base}.*") if timm.is_model(base) and tag else timm.list_models()
     if name not in known:

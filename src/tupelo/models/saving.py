@@ -12,20 +12,25 @@ from safetensors.torch import save as to_bytes
 from torch import nn
 
 from tupelo.errors import CheckpointError, InputError
-from tupelo.models.embedder import CUSTOM, Architecture, Embedder, rebuild
+from tupelo.models.architecture import CUSTOM, Architecture, Learners
+from tupelo.models.embedder import Embedder
+from tupelo.models.ensemble import Ensemble
+from tupelo.models.rebuilding import rebuild
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
 
-def save(model: Embedder, folder: str | Path, *, about: dict[str, Any] | None = None) -> Path:
+def save(
+    model: Embedder | Ensemble, folder: str | Path, *, about: dict[str, Any] | None = None
+) -> Path:
     """Write a model into a folder; an interrupted write leaves the model that was there.
 
     `model.safetensors` holds the weights and, in its header, the architecture, so that this one
     file is the model; `model.json` repeats the header for people and other programs.
 
     Args:
-        model: the embedder.
+        model: the embedder or ensemble.
         folder: created when missing.
         about: whatever should be kept with the model, as JSON values: the run, the data set.
 
@@ -37,7 +42,7 @@ def save(model: Embedder, folder: str | Path, *, about: dict[str, Any] | None = 
     """
     description: dict[str, Any] = {"format": FORMAT, "architecture": asdict(model.architecture)}
     if model.architecture.backbone == CUSTOM:
-        kind = type(model.backbone)
+        kind = type(getattr(model, "backbone", model))
         description["note"] = (
             f"the backbone is a module of the user, {kind.__module__}.{kind.__qualname__}: "
             "build it and pass it to load(folder, backbone=module)"
@@ -56,7 +61,7 @@ def save(model: Embedder, folder: str | Path, *, about: dict[str, Any] | None = 
     return folder
 
 
-def load(folder: str | Path, *, backbone: nn.Module | None = None) -> Embedder:
+def load(folder: str | Path, *, backbone: nn.Module | None = None) -> Embedder | Ensemble:
     """Read a model that `save` wrote; it comes back in evaluation mode.
 
     Args:
@@ -127,7 +132,13 @@ def _architecture(path: Path, header: str) -> Architecture:
             f"{FORMAT}; upgrade tupelo"
         )
     fields = description["architecture"]
-    return Architecture(**fields | {name: tuple(fields[name]) for name in ("mean", "std")})
+    learners = fields.get("learners")
+    if learners is not None:
+        learners = Learners(
+            **learners | {name: tuple(learners[name]) for name in ("widths", "scales")}
+        )
+    plain = {name: tuple(fields[name]) for name in ("mean", "std")}
+    return Architecture(**fields | plain | {"learners": learners})
 
 
 def replace_file(path: Path, content: bytes) -> None:

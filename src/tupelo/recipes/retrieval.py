@@ -24,7 +24,7 @@ from tupelo.data import ImageData, ImageSet
 from tupelo.errors import InputError
 from tupelo.evaluation import clustering, nearest, retrieval
 from tupelo.inference import Embeddings, Evaluation, Precision, embed, named_labels
-from tupelo.models import Embedder
+from tupelo.models import Embedder, Ensemble
 from tupelo.recipes import building, methods
 from tupelo.recipes.reading import read_recipe, recipe_from
 from tupelo.recipes.recipe import RetrievalRecipe
@@ -223,7 +223,7 @@ def _first_of_some_classes(labels: np.ndarray) -> list[int]:
 
 
 def measure(
-    model: Embedder,
+    model: Embedder | Ensemble,
     judged: ImageSet,
     gallery: ImageSet | None = None,
     *,

@@ -15,7 +15,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tupelo import inference, models
 from tupelo.data import Batch, loader
 from tupelo.distributed import rebuilt, share_number, share_state
-from tupelo.models import Embedder
+from tupelo.models import Embedder, Ensemble
 from tupelo.training.logs import Log, Row, Window
 from tupelo.training.optimizers import build_optimizer, rate_factor, set_rates
 from tupelo.training.records import Job, Progress, Run
@@ -286,7 +286,7 @@ def _evaluate(parts: _Parts, position: Position) -> Row:
 
 def _save_model(job: Job, position: Position, *, anew: bool) -> None:
     """Leave `model/` in the run, for models that can be rebuilt from a folder."""
-    if job.out is None or not isinstance(job.model, Embedder):
+    if job.out is None or not isinstance(job.model, (Embedder, Ensemble)):
         return
     if (job.out / "model").exists() and not anew:
         return
