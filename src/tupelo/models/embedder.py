@@ -67,6 +67,10 @@ class Embedder(nn.Module):
         Raises:
             InputError: the number of channels is another than the model's.
         """
+        return self.embed(self.features(images))
+
+    def features(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b f"]:
+        """What the backbone alone gives for pictures, see `forward`."""
         if images.shape[1] != self.architecture.channels:
             raise InputError(
                 f"this model takes pictures of {self.architecture.channels} channel(s), got "
@@ -74,7 +78,7 @@ class Embedder(nn.Module):
                 f"channels={self.architecture.channels} or build the model with "
                 f"channels={images.shape[1]}"
             )
-        return self.embed(self.backbone((images - self.mean) / self.std))
+        return self.backbone((images - self.mean) / self.std)
 
     def embed(self, features: Float[Tensor, "b f"]) -> Embedded:
         """The head alone: features of the backbone (b, f) to embeddings.
