@@ -21,6 +21,7 @@ _WHERE = {
 }
 _MODULES = (
     "data",
+    "ensembles",
     "errors",
     "evaluation",
     "export",
@@ -41,6 +42,7 @@ __all__ = [
     "Tuples",
     "data",
     "embed",
+    "ensembles",
     "errors",
     "evaluate",
     "evaluation",
@@ -59,6 +61,7 @@ __all__ = [
 if TYPE_CHECKING:
     from tupelo import (
         data,
+        ensembles,
         errors,
         evaluation,
         export,

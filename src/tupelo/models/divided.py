@@ -49,7 +49,7 @@ class Divided(Ensemble):
         return layer
 
     @property
-    def weights(self) -> tuple[Float[Tensor, "d f"], ...]:
+    def weights(self) -> tuple[Float[Tensor, "_ f"], ...]:
         """W_i of every learner: views of the weights of `linear`."""
         return self.linear.weight.split(self.learners.widths)
 

@@ -1,0 +1,139 @@
+"""Weights of tuples: which hinges the learners so far have left open."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tupelo.comparison import DISTANCE_EPSILON, Comparison
+from tupelo.errors import InputError
+from tupelo.losses import Margin, Triplet
+from tupelo.losses.tuples import class_indices
+from tupelo.types import TupleLoss, Tuples
+
+HINGES = (Triplet, Margin)
+
+
+class Hinges(NamedTuple):
+    """Which hinges of t tuples are open: 1, or 0 where nothing is left to correct.
+
+    Attributes:
+        near: of anchor and positive, (t,); of triplets, whose hinge joins both pairs, all 1.
+        far: of anchor and negatives, (t, k).
+    """
+
+    near: Float[Tensor, " t"]
+    far: Float[Tensor, "t k"]
+
+    def share(self, *, triplets: bool) -> float:
+        """The share of hinges that is open."""
+        counted = [self.far.flatten()] if triplets else [self.near, self.far.flatten()]
+        return float(torch.cat(counted).mean())
+
+
+def check_hinges(loss: nn.Module) -> None:
+    """Refuse tuple losses whose tuples have no weight.
+
+    Raises:
+        InputError: neither `Triplet` nor `Margin`.
+    """
+    if type(loss) not in HINGES:
+        raise InputError(
+            "Boosted weighs tuples by the derivative of their hinge, which Triplet and Margin "
+            f"have, got {type(loss).__name__}; take one of these, or a pair loss in OnPairs "
+            "(losses.NPairs and losses.NTXent for tuples of many negatives)"
+        )
+
+
+def joined_rows(comparisons: Sequence[Comparison]) -> tuple[Tensor, Tensor]:
+    """Anchors and candidates of the learners so far, whose inner products are s^i.
+
+    See `ensemble_similarity`. Unit rows, without gradient.
+    """
+    shares: list[float] = []
+    for i in range(1, len(comparisons) + 1):
+        eta = 2 / (i + 1)
+        shares = [*((1 - eta) * share for share in shares), eta]
+    anchors, candidates = (
+        torch.cat(
+            [
+                getattr(each, side).detach() * share**0.5
+                for each, share in zip(comparisons, shares, strict=True)
+            ],
+            dim=1,
+        )
+        for side in ("anchors", "candidates")
+    )
+    return anchors, candidates
+
+
+@torch.no_grad()
+def open_hinges(
+    loss: nn.Module, comparisons: Sequence[Comparison], tuples: Tuples, labels: Tensor | None
+) -> Hinges:
+    """The hinges that the learners so far have left open.
+
+    Args:
+        loss: of the learner that is trained next; its margins and boundaries decide.
+        comparisons: of each learner so far, at least one.
+        tuples: that the next learner is trained on.
+        labels: of the anchors of the tuples, where the loss learns something per class.
+    """
+    anchors, candidates = joined_rows(comparisons)
+    anchor, positive, negative = tuples
+    rows = anchors[anchor], candidates[positive], candidates[negative]
+    near, far = _terms(loss, *rows, labels)
+    return Hinges((near > 0).to(near.dtype), (far > 0).to(far.dtype))
+
+
+class WeightedTuples(TupleLoss):
+    """A hinge on tuples of which only the open ones count.
+
+    Normalised as the loss alone is, so that a later learner has the smaller loss.
+
+    Args:
+        loss: `Triplet` or `Margin`.
+        hinges: of the tuples it will be called with.
+    """
+
+    def __init__(self, loss: nn.Module, hinges: Hinges):
+        super().__init__()
+        self.loss = loss
+        self.hinges = hinges
+
+    def forward(
+        self,
+        anchor: Float[Tensor, "t d"],
+        positive: Float[Tensor, "t d"],
+        negative: Float[Tensor, "t k d"],
+        labels: Tensor | None = None,
+    ) -> Float[Tensor, " t"]:
+        """Terms of t tuples."""
+        near, far = _terms(self.loss, anchor, positive, negative, labels)
+        open_near, open_far = self.hinges
+        if isinstance(self.loss, Triplet):
+            return (far * open_far).mean(1)
+        active = ((near > 0).sum() + (far > 0).sum()).clamp(min=1).to(near.dtype)
+        return (near * open_near + (far * open_far).sum(1)) * (len(anchor) / active)
+
+
+def _terms(
+    loss: nn.Module, anchor: Tensor, positive: Tensor, negative: Tensor, labels: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Terms of every pair (t,) and (t, k) of the margin loss; of triplets 1 and the hinges."""
+    near = (anchor - positive).square().sum(-1)
+    far = (anchor[:, None] - negative).square().sum(-1)
+    if not (isinstance(loss, Triplet) and loss.squared):
+        near, far = ((x + DISTANCE_EPSILON).sqrt() for x in (near, far))
+    if isinstance(loss, Triplet):
+        return torch.ones_like(near), F.relu(near[:, None] - far + loss.margin)
+    assert isinstance(loss, Margin)  # noqa: S101  (see check_hinges)
+    beta = loss.beta.expand(len(anchor))
+    if len(loss.beta) > 1:
+        what = "margin loss with one boundary per class"
+        beta = loss.beta[class_indices(labels, len(anchor), len(loss.beta), what)]
+    beta = beta.to(near.dtype)
+    return F.relu(near - beta + loss.alpha), F.relu(beta[:, None] - far + loss.alpha)
