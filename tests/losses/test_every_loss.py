@@ -242,11 +242,25 @@ def on_classes(loss, **settings):
     return lambda: OnClasses(loss(CLASSES, WIDTH, **settings))
 
 
+def squared_contrastive(z, labels, margin=1.0, average="kinds"):
+    positive, negative = pairs(labels)
+    near = [apart(z[i], z[j]) ** 2 for i, j in positive]
+    far = [relu(margin - apart(z[i], z[j]) ** 2) for i, j in negative]
+    if average == "pairs":
+        return sum(near + far) / len(near + far)
+    return sum(near) / len(near) + sum(far) / len(far)
+
+
 CASES = {
     "contrastive": Case(on_pairs(losses.Contrastive), contrastive),
     "contrastive-squared": Case(
         on_pairs(losses.Contrastive, positive_margin=0.2, negative_margin=1.3, squared=True),
         lambda z, y: contrastive(z, y, 0.2, 1.3, 2),
+    ),
+    "squared-contrastive": Case(on_pairs(losses.SquaredContrastive), squared_contrastive),
+    "squared-contrastive-pairs": Case(
+        on_pairs(losses.SquaredContrastive, margin=1.5, average="pairs"),
+        lambda z, y: squared_contrastive(z, y, 1.5, "pairs"),
     ),
     "cosine-contrastive": Case(on_pairs(losses.CosineContrastive), cosine_contrastive),
     "multi-similarity": Case(on_pairs(losses.MultiSimilarity), multi_similarity),

@@ -1,7 +1,7 @@
 """Labelled pictures: reading, splitting, batches, augmentation."""
 
 from tupelo.data.augment import default_augmentation
-from tupelo.data.batches import ClassBalanced, NPair, Shuffled, Triplets
+from tupelo.data.batches import ClassBalanced, NPair, RandomPairs, Shuffled, Triplets
 from tupelo.data.images import ImageData, images
 from tupelo.data.imageset import Augment, Batch, ImageSet
 from tupelo.data.known import known
@@ -17,6 +17,7 @@ __all__ = [
     "ImageData",
     "ImageSet",
     "NPair",
+    "RandomPairs",
     "Shuffled",
     "Triplets",
     "default_augmentation",

@@ -207,6 +207,84 @@ class Triplets:
         return batches
 
 
+class RandomPairs:
+    """Pairs drawn at random, some of one class and the rest of two; partners stand together.
+
+    Rows are [a0, b0, a1, b1, ...], positive pairs first. The first of a pair comes from a shuffled
+    list of all items, or of those with a partner, the second is drawn among all that fit. An
+    epoch has as many rows as there are items, rounded up to full batches; an item may come twice.
+    Source: 32 pairs, half of them positive, in Kim et al., "Attention-based Ensemble for Deep
+    Metric Learning", ECCV 2018.
+
+    Args:
+        labels: class numbers `(n,)`.
+        pairs: of a batch, half its rows.
+        positive: how many of them are of one class; default half.
+        seed: of all draws.
+
+    Raises:
+        InputError: no pair of one of the two kinds is asked for, no class has 2 items, or there
+            is only one class.
+
+    >>> labels = np.array([0, 0, 1, 1])
+    >>> batch = labels[RandomPairs(labels, pairs=2).epoch(0)[0]]
+    >>> batch[0] == batch[1], batch[2] == batch[3]
+    (np.True_, np.False_)
+    """
+
+    def __init__(
+        self,
+        labels: Int64[np.ndarray, " n"],
+        pairs: int = 32,
+        *,
+        positive: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        positive = pairs // 2 if positive is None else positive
+        if not 1 <= positive < pairs:
+            raise InputError(
+                "pairs must be at least 2 and positive from 1 to pairs - 1, so that a batch has "
+                f"pairs of both kinds, got pairs={pairs}, positive={positive}"
+            )
+        numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)[1:]
+        if counts.max() < 2 or len(counts) < 2:
+            raise InputError(
+                "pairs of both kinds need at least 2 classes and a class with 2 items, got "
+                f"{len(counts)} classes of at most {counts.max()} items"
+            )
+        self.pairs = pairs
+        self.positive = positive
+        self.seed = seed
+        self.batch_size = 2 * pairs
+        self._place = np.argsort(numbers, kind="stable")  # items class by class
+        self._rank = np.argsort(self._place)  # where each item stands there
+        self._count = counts[numbers]
+        self._first = (np.cumsum(counts) - counts)[numbers]  # of the item's class, there
+
+    def epoch(self, number: int) -> list[Int64[np.ndarray, " b"]]:
+        """The batches of one epoch."""
+        rng = np.random.default_rng([self.seed, number])
+        n = len(self._count)
+        batches = -(-n // self.batch_size)
+        near = _cycled(np.flatnonzero(self._count > 1), batches * self.positive, rng)
+        far = _cycled(np.arange(n), batches * (self.pairs - self.positive), rng)
+        # a step forward in the class, or in all that stands behind it, never the item's own place
+        step = 1 + rng.integers(self._count[near] - 1)
+        inside = (self._rank[near] - self._first[near] + step) % self._count[near]
+        partner = self._place[self._first[near] + inside]
+        beyond = rng.integers(n - self._count[far])
+        other = self._place[(self._first[far] + self._count[far] + beyond) % n]
+        positive = np.stack([near, partner], axis=1).reshape(batches, -1)
+        negative = np.stack([far, other], axis=1).reshape(batches, -1)
+        return list(np.concatenate([positive, negative], axis=1))
+
+
+def _cycled(rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` of these rows: all of them, shuffled, as often as it takes."""
+    rounds = -(-count // len(rows))
+    return np.concatenate([rng.permutation(rows) for _ in range(rounds)])[:count]
+
+
 class _Queues:
     """The items of each class in random order, dealt from the top; reshuffled when used up."""
 

@@ -11,6 +11,7 @@ from tupelo.losses.pairs import (
     MultiSimilarity,
     NPairs,
     NTXent,
+    SquaredContrastive,
 )
 from tupelo.losses.tuples import Margin, NPair, Triplet
 
@@ -24,6 +25,7 @@ __all__ = [
     "MultiSimilarity",
     "NPairs",
     "NTXent",
+    "SquaredContrastive",
     "Margin",
     "NPair",
     "Triplet",

@@ -69,6 +69,45 @@ class Contrastive(PairLoss):
         return _by_row(near, rows, b) * (b / active_near) + far.sum(1) * (b / active_far)
 
 
+class SquaredContrastive(PairLoss):
+    """Contrastive loss on squared distances: D^2 of positives, max(margin - D^2, 0) of negatives.
+
+    Source: Kim et al., "Attention-based Ensemble for Deep Metric Learning", ECCV 2018, who sum
+    over their pairs and divide by the number of them. With unit rows D^2 = 2 - 2 s, so at margin
+    1 a negative counts while its cosine s is above 1/2.
+
+    Args:
+        margin: in squared distance, > 0; unit rows are at most 4 apart.
+        average: "kinds", the mean over positive pairs plus the mean over negative pairs, whatever
+            their numbers; or "pairs", the mean over all of them, for pairs drawn in equal shares.
+
+    Raises:
+        InputError: `margin` is not > 0, or another average.
+    """
+
+    def __init__(self, margin: float = 1.0, *, average: str = "kinds"):
+        super().__init__()
+        if not margin > 0:
+            raise InputError(f"margin must be > 0, in squared distance, got {margin}")
+        if average not in ("kinds", "pairs"):
+            raise InputError(f"average must be 'kinds' or 'pairs', got {average!r}")
+        self.margin = margin
+        self.average = average
+
+    def forward(self, comparison: Comparison) -> Float[Tensor, " b"]:
+        """Terms of one comparison."""
+        rows, columns = comparison.positive.nonzero(as_tuple=True)
+        squares = comparison.distance.square()
+        b = len(squares)
+        near = _by_row(squares[rows, columns], rows, b)
+        far = torch.where(comparison.negative, F.relu(self.margin - squares), 0.0).sum(1)
+        kinds = (comparison.positive, comparison.negative)
+        positives, negatives = (kind.sum().to(squares.dtype) for kind in kinds)
+        if self.average == "pairs":
+            positives = negatives = positives + negatives
+        return near * (b / positives.clamp(min=1)) + far * (b / negatives.clamp(min=1))
+
+
 class CosineContrastive(PairLoss):
     """Cosine form of the contrastive loss, summed over pairs and divided by the anchors.
 
