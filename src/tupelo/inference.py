@@ -45,10 +45,12 @@ class Evaluation:
     Attributes:
         retrieval: recall@K, precision@K, R-precision, MAP@R and their counts.
         clustering: NMI, AMI and F1 of k-means; None where it was not asked for.
+        learners: of an ensemble, each by itself; None for other models.
     """
 
     retrieval: evaluation.RetrievalReport
     clustering: evaluation.ClusteringReport | None
+    learners: evaluation.LearnersReport | None = None
 
     def as_dict(self) -> dict[str, float]:
         """All scores and counts under flat names such as `recall@1`, `map@r` and `nmi`."""
@@ -64,6 +66,8 @@ class Evaluation:
                 f"F1 {c.f1:.4f} ± {c.f1_std:.4f}   "
                 f"({c.n_clusters} clusters, {c.n_items} items, {len(c.seeds)} seeds of k-means)"
             )
+        if self.learners is not None:
+            lines.append(str(self.learners))
         return "\n".join(lines)
 
 
@@ -196,25 +200,47 @@ def evaluate(
     """
     options = {"batch_size": batch_size, "precision": precision, "progress": progress}
     queries = embed(model, dataset, **options)
-    if gallery is None:
-        report = evaluation.retrieval(queries.z, queries.labels, ks=ks)
-    else:
+    compared: tuple[Any, ...] = (queries.labels,)
+    items: dict[str, Any] = {}
+    if gallery is not None:
         searched = embed(model, gallery, **options)
-        report = evaluation.retrieval(
-            queries.z,
-            named_labels(dataset),
-            searched.z,
-            named_labels(gallery),
-            ks=ks,
-            query_items=queries.items if shared_items else None,
-            gallery_items=searched.items if shared_items else None,
-        )
+        compared = (named_labels(dataset), searched.z, named_labels(gallery))
+        if shared_items:
+            items = {"query_items": queries.items, "gallery_items": searched.items}
+    report = evaluation.retrieval(queries.z, *compared, ks=ks, **items)
     clusters = (
         evaluation.clustering(queries.z.numpy(), queries.labels, seeds=seeds)
         if clustering
         else None
     )
-    return Evaluation(report, clusters)
+    return Evaluation(report, clusters, learners_of(model, queries.z, *compared, **items))
+
+
+def learners_of(
+    model: nn.Module,
+    queries: Float[Tensor, "q d"],
+    query_labels: Any,
+    gallery: Float[Tensor, "g d"] | None = None,
+    gallery_labels: Any = None,
+    *,
+    query_items: Any = None,
+    gallery_items: Any = None,
+) -> evaluation.LearnersReport | None:
+    """Measure each learner by itself on what an ensemble embedded; None for other models.
+
+    Arguments are those of `tupelo.evaluation.learners` without the widths.
+    """
+    if not isinstance(model, Ensemble):
+        return None
+    return evaluation.learners(
+        queries,
+        query_labels,
+        model.learners.widths,
+        gallery,
+        gallery_labels,
+        query_items=query_items,
+        gallery_items=gallery_items,
+    )
 
 
 @contextmanager

@@ -62,6 +62,14 @@ def test_a_gallery_is_searched_by_each_learner(joined):
         assert (one.recall_at_1, one.map_at_r) == pytest.approx(naive(part, asked, other, labels))
 
 
+def test_equal_items_are_no_candidates(joined):
+    rows, labels = joined
+    items = np.arange(len(rows))
+    found = learners(rows, labels, WIDTHS, rows, labels, query_items=items, gallery_items=items)
+    assert found.alone == learners(rows, labels, WIDTHS).alone
+    assert learners(rows, labels, WIDTHS, rows, labels).recall_at_1 == 1  # each finds itself
+
+
 def test_the_scale_of_a_learner_changes_the_ensemble_alone(joined):
     rows, labels = joined
     heavier = rows * np.repeat([20.0, 1.0, 1.0], WIDTHS)

@@ -16,6 +16,7 @@ from tupelo.recipes.recipe import RetrievalRecipe, panel_of
 OF_LOSS = {"positives", "negatives", "normalize", "batches", "loss_options"}
 OF_BATCHES = {"positives", "negatives", "per_class"}
 OF_SYNTHESIS = {"batch_norm", "batches", "synthesis_options"}
+OF_ENSEMBLE = {"learners", "ensemble_options", "engine", "jobs"}
 
 
 def with_recipe_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -104,9 +105,9 @@ def merged(file: Path | None, source: str, options: dict[str, Any]) -> dict[str,
     """The values of a recipe file, overridden by the options that were given.
 
     Another loss than that of the file also drops who the file pulls and pushes, and the options
-    of its loss, unless they are given too; another synthesis drops what belongs to that, and
-    batches drawn as tuples what would choose others. Options of the same loss or synthesis are
-    overridden one by one.
+    of its loss, unless they are given too; another synthesis or ensemble drops what belongs to
+    that, and batches drawn as tuples what would choose others. Options of the same loss, synthesis
+    or ensemble are overridden one by one.
 
     Raises:
         InputError: as `read_recipe`, or a column or an option is not given as NAME=VALUE.
@@ -115,7 +116,8 @@ def merged(file: Path | None, source: str, options: dict[str, Any]) -> dict[str,
     if "columns" in given:
         given["columns"] = as_columns(given["columns"])
     stated = {} if file is None else read_recipe(file)
-    for of, dropped in (("loss", OF_LOSS), ("synthesis", OF_SYNTHESIS)):
+    belonging = (("loss", OF_LOSS), ("synthesis", OF_SYNTHESIS), ("ensemble", OF_ENSEMBLE))
+    for of, dropped in belonging:
         usual = RetrievalRecipe.model_fields[of].default
         if of in given and given[of] != stated.get(of, usual):
             stated = {name: value for name, value in stated.items() if name not in dropped}
@@ -123,7 +125,7 @@ def merged(file: Path | None, source: str, options: dict[str, Any]) -> dict[str,
         stated.pop("positives")  # usual without HDML, refused with it
     if given.get("batches", "classes") not in ("classes", stated.get("batches")):
         stated = {name: value for name, value in stated.items() if name not in OF_BATCHES}
-    for name in ("loss_options", "synthesis_options"):
+    for name in ("loss_options", "synthesis_options", "ensemble_options"):
         if name in given:
             given[name] = {**(stated.get(name) or {}), **as_options(given[name], FLAGS[name])}
     if "steps" in given:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich import box
@@ -18,7 +19,7 @@ from rich.table import Table
 from tupelo.data import BadItem, ImageData, ImageSet
 from tupelo.data.listing import count_kinds
 from tupelo.inference import Embeddings, Evaluation
-from tupelo.models import Embedder
+from tupelo.models import Embedder, Ensemble
 from tupelo.recipes.recipe import RetrievalRecipe
 from tupelo.recipes.retrieval import Found, Result, Watcher
 from tupelo.training import Progress as Trained
@@ -34,6 +35,11 @@ SCORES = {
     "nmi": "NMI",
     "ami": "AMI",
 }
+ALIKE = {
+    "correlation": "mean absolute correlation",
+    "self_cosine": "mean cosine of two learners' rows of one picture",
+}
+LEARNERS_SHOWN = 12  # of more, the two weakest and the two best
 Scores = Mapping[str, float | int]
 PLAIN_WIDTH = 100  # columns, where no terminal tells its own
 PLAIN_EVERY = 20  # seconds between lines of progress, where no line can be redrawn
@@ -175,7 +181,7 @@ class Screen(Watcher):
         if not data.validation:
             self.line("no validation part: the weights of the last step are kept")
 
-    def chosen(self, recipe: RetrievalRecipe, model: Embedder, resumed: bool) -> None:
+    def chosen(self, recipe: RetrievalRecipe, model: Embedder | Ensemble, resumed: bool) -> None:
         """What will be trained how."""
         weights = sum(p.numel() for p in model.parameters()) / 1e6
         start = "published weights" if recipe.pretrained else recipe.weights or "random weights"
@@ -188,6 +194,8 @@ class Screen(Watcher):
         kept = f", memory of {recipe.memory:,}" if recipe.memory else ""
         drawn = ", tuples as they are drawn" if recipe.batches != "classes" else ""
         self.line(f"objective  {recipe.loss}{pulled}{pushed}{drawn}{kept}")
+        if recipe.ensemble != "none":
+            self.line(f"ensemble   {_ensemble(recipe)}")
         if recipe.synthesis != "none":
             self.line(f"synthesis  {_synthesis(recipe)}")
         length = f"{recipe.epochs} epochs" if recipe.steps is None else f"{recipe.steps} steps"
@@ -271,6 +279,7 @@ class Screen(Watcher):
             without = result.after.get("n_unmatched", 0)
             if without:
                 self.line(f"{without:,} without a match are left out")
+            self._learners(result.learners)
             self._warn_collapse(result.after)
         if result.found:
             self.line("nearest neighbours after training, with cosine similarity")
@@ -295,12 +304,25 @@ class Screen(Watcher):
                 table.add_row(shown, f"{scores[name]:.4f}")
         self.line(f"{len(pictures):,} pictures of {pictures.n_classes:,} classes")
         self.console.print(table)
+        self._learners({} if report.learners is None else report.learners.as_dict())
         counts = f"{scores['n_queries']:,} queries in a gallery of {scores['n_gallery']:,}"
         without = scores["n_unmatched"]
         self.line(counts + (f"; {without:,} without a match are left out" if without else ""))
         self._warn_collapse(scores)
         if note:
             self.line(f"[yellow]note[/yellow] {escape(note)}")
+
+    def _learners(self, measured: Mapping[str, Any]) -> None:
+        """The learners of an ensemble, of many the weakest and the best."""
+        if not measured:
+            return
+        self.line(f"the {len(measured['alone'])} learners by themselves")
+        self.console.print(_of_learners(measured))
+        alike = [
+            f"{shown} {measured[name]:.4f}" for name, shown in ALIKE.items() if name in measured
+        ]
+        if alike:
+            self.line(f"how alike they are: {', '.join(alike)}")
 
     def written(self, out: Path, embedded: Embeddings, bad: tuple[BadItem, ...]) -> None:
         """What `tupelo embed` wrote."""
@@ -333,6 +355,40 @@ class Screen(Watcher):
             ]
             table.add_row(f"{escape(one.label)}\n[dim]{escape(Path(one.query).name)}[/dim]", *cells)
         return table
+
+
+def _of_learners(measured: Mapping[str, Any]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("learner")
+    for column in ("width", "Recall@1", "MAP@R"):
+        table.add_column(column, justify="right")
+
+    def row(name: str, width: str, recall: float, map_at_r: float, style: str = "") -> None:
+        table.add_row(name, width, f"{recall:.4f}", f"{map_at_r:.4f}", style=style)
+
+    alone = list(enumerate(measured["alone"], 1))
+    if len(alone) > LEARNERS_SHOWN:
+        ordered = sorted(alone, key=lambda one: one[1]["recall@1"])
+        alone = sorted([*ordered[:2], *ordered[-2:]], key=lambda one: one[0])
+    for number, one in alone:
+        row(str(number), str(one["width"]), one["recall@1"], one["map@r"])
+    row("mean", "", measured["mean_recall@1"], measured["mean_map@r"], "dim")
+    whole = sum(one["width"] for one in measured["alone"])
+    row("together", str(whole), measured["recall@1"], measured["map@r"], "bold")
+    return table
+
+
+def _ensemble(recipe: RetrievalRecipe) -> str:
+    """How many learners of which kind, with which options."""
+    kinds = {
+        "abe": "with attention masks of their own",
+        "heads": "with heads of their own",
+        "bier": "boosted, each some of the dimensions",
+        "dreml": "networks of their own, on random meta-classes",
+    }
+    text = f"{recipe.ensemble}, {recipe.learners} learners {kinds[recipe.ensemble]}"
+    more = ", ".join(f"{name}={value}" for name, value in recipe.ensemble_options.items())
+    return escape(f"{text}; {more}" if more else text)
 
 
 def _synthesis(recipe: RetrievalRecipe) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tupelo.errors import InputError
-from tupelo.evaluation import products
+from tupelo.evaluation import products, relevance
 from tupelo.evaluation.products import Array
 from tupelo.evaluation.retrieval import retrieval
 
@@ -75,6 +75,16 @@ class LearnersReport:
         ]
         return {"alone": alone} | {k: v for k, v in numbers.items() if not np.isnan(v)}
 
+    def __str__(self) -> str:
+        lines = [f"{'learner':>12} {'width':>6} {'recall@1':>9} {'MAP@R':>7}"]
+        for number, one in enumerate(self.alone, 1):
+            lines.append(f"{number:>12} {one.width:>6} {one.recall_at_1:9.4f} {one.map_at_r:7.4f}")
+        lines.append(f"{'mean':>19} {self.mean_recall_at_1:9.4f} {self.mean_map_at_r:7.4f}")
+        lines.append(f"{'ensemble':>19} {self.recall_at_1:9.4f} {self.map_at_r:7.4f}")
+        alike = [("correlation", self.correlation), ("self-pair cosine", self.self_cosine)]
+        known = [f"{name} {value:.4f}" for name, value in alike if not np.isnan(value)]
+        return "\n".join([*lines, *(["   ".join(known)] if known else [])])
+
 
 def learners(
     queries: Array,
@@ -82,6 +92,9 @@ def learners(
     widths: Sequence[int],
     gallery: Array | None = None,
     gallery_labels: Any = None,
+    *,
+    query_items: relevance.Labels | None = None,
+    gallery_items: relevance.Labels | None = None,
 ) -> LearnersReport:
     """Measure every learner of an ensemble by itself, beside the ensemble.
 
@@ -92,6 +105,8 @@ def learners(
         widths: of the learners' parts, in their order; they add up to d.
         gallery: joined rows `(g, d)` to search; `None`: every query searches all the others.
         gallery_labels: see `retrieval`.
+        query_items: see `retrieval`.
+        gallery_items: see `retrieval`.
 
     Returns:
         Recall@1 and MAP@R of each learner and of the ensemble; correlation and cosine are those of
@@ -116,12 +131,13 @@ def learners(
         searched = products.float32_rows(gallery, "gallery", normalize=True)
         products.check_widths(rows, searched)
         others = _parts(searched, ends, "gallery")
-    together = retrieval(rows, query_labels, gallery, gallery_labels, ks=(1,))
+    items: dict[str, Any] = {"query_items": query_items, "gallery_items": gallery_items}
+    together = retrieval(rows, query_labels, gallery, gallery_labels, ks=(1,), **items)
     alone = []
     for width, part, other in zip(widths, parts, others, strict=True):
         report = together
         if len(widths) > 1:
-            report = retrieval(part, query_labels, other, gallery_labels, ks=(1,))
+            report = retrieval(part, query_labels, other, gallery_labels, ks=(1,), **items)
         alone.append(Alone(int(width), report.recall[1], report.map_at_r))
     return LearnersReport(
         tuple(alone), together.recall[1], together.map_at_r, _correlation(parts), _cosine(parts)

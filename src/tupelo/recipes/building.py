@@ -21,8 +21,9 @@ from tupelo.data.loader import BatchMaker
 from tupelo.data.official.places import is_named
 from tupelo.data.pictures import Progress
 from tupelo.errors import InputError
-from tupelo.models import Embedder, embedder
+from tupelo.models import Embedder, Ensemble, embedder
 from tupelo.recipes.combinations import refusal
+from tupelo.recipes.ensembles import build_ensemble
 from tupelo.recipes.reading import recipe_from
 from tupelo.recipes.recipe import RetrievalRecipe
 from tupelo.training import Settings
@@ -169,9 +170,13 @@ def _fills(counts: np.ndarray, classes: int, per_class: int) -> bool:
     return int(np.minimum(counts, per_class).sum()) >= classes * per_class
 
 
-def build_model(recipe: RetrievalRecipe) -> Embedder:
-    """The network of a resolved recipe; its random start comes from the global generator."""
-    return embedder(
+def build_model(recipe: RetrievalRecipe) -> Embedder | Ensemble:
+    """The network of a resolved recipe; its random start comes from the global generator.
+
+    Raises:
+        InputError: as `models.embedder` and what makes an ensemble of it.
+    """
+    single = embedder(
         recipe.backbone or "convnet",
         dim=recipe.dim,
         pretrained=recipe.pretrained,
@@ -181,6 +186,7 @@ def build_model(recipe: RetrievalRecipe) -> Embedder:
         pooling=recipe.pooling,
         batch_norm=bool(recipe.batch_norm),
     )
+    return build_ensemble(recipe, single)
 
 
 def build_batches(recipe: RetrievalRecipe, train: ImageSet) -> BatchMaker:

@@ -1,7 +1,7 @@
-"""What goes together: losses, selection, batches, synthesis, memory, tags. Decided here alone.
+"""What goes together: losses, selection, batches, synthesis, memory, ensembles and tags.
 
-The recipe, the objective that is built from it, the table in the documentation and its tests all
-ask `refusal` and `advice`.
+It is decided here alone: the recipe, the objective that is built from it, the table in the
+documentation and its tests all ask `refusal` and `advice`.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from tupelo.recipes.names import (
     RAW_ROWS,
     TUPLE_LOSSES,
     Batches,
+    Ensemble,
     LossName,
     Negatives,
     Positives,
@@ -32,6 +33,7 @@ class Combination(NamedTuple):
         batches: how they are drawn.
         normalize: unit rows are compared; None as is usual for the loss.
         tags: pictures have several labels.
+        ensemble: "none", "heads", "abe", "bier" or "dreml".
     """
 
     loss: LossName
@@ -42,6 +44,7 @@ class Combination(NamedTuple):
     batches: Batches = "classes"
     normalize: bool | None = None
     tags: bool = False
+    ensemble: Ensemble = "none"
 
 
 def completed(combination: Combination) -> Combination:
@@ -87,7 +90,7 @@ def refusal(combination: Combination) -> str:
     >>> refusal(Combination("softmax", memory=True)).partition(":")[0]
     '--memory cannot be used with --loss softmax'
     """
-    asked = (_of_class_loss, _of_batches, _of_chosen, _of_synthesis, _of_tags)
+    asked = (_of_ensemble, _of_class_loss, _of_batches, _of_chosen, _of_synthesis, _of_tags)
     return next((reason for check in asked if (reason := check(combination))), "")
 
 
@@ -112,6 +115,24 @@ def advice(combination: Combination) -> tuple[str, ...]:
             "the window is empty, the negative is drawn at random"
         )
     return tuple(said)
+
+
+def _of_ensemble(c: Combination) -> str:
+    if c.ensemble == "none":
+        return ""
+    if c.synthesis == "hdml":
+        return (
+            f"--synthesis hdml cannot be used with --ensemble {c.ensemble}: what is generated is "
+            "embedded again, and a generator for each learner and its head is not published; take "
+            "--synthesis iaa, or leave one of them out"
+        )
+    if c.ensemble == "bier" and c.loss in CLASS_LOSSES:
+        return (
+            f"--ensemble bier cannot be used with --loss {c.loss}: boosting weighs pairs of "
+            "pictures, and this loss compares pictures with a learned row per class; take a pair "
+            "or tuple loss, or --ensemble abe"
+        )
+    return ""
 
 
 def _of_class_loss(c: Combination) -> str:

@@ -1,19 +1,18 @@
-"""From the names of a recipe to its objective: loss, selection, synthesis, memory."""
+"""From the names of a recipe to its objective: loss, selection, synthesis, memory, ensemble."""
 
 import inspect
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
-from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from tupelo import losses
 from tupelo.data import ImageSet
 from tupelo.errors import InputError
-from tupelo.models import Embedder
+from tupelo.models import Embedder, Ensemble
 from tupelo.objectives import ComparingObjective, Memory, OnClasses, OnPairs, OnTuples
 from tupelo.recipes.combinations import refusal
+from tupelo.recipes.constructors import checked_options
+from tupelo.recipes.ensembles import check_ensemble, join_objectives
 from tupelo.recipes.names import CLASS_LOSSES, TUPLE_LOSSES
 from tupelo.recipes.recipe import RetrievalRecipe
 from tupelo.selection import AsDrawn, PerAnchor
@@ -40,11 +39,13 @@ LOSSES: Mapping[str, type[nn.Module]] = {
 }
 """The losses by their names on the command line: the one place where a name chooses code."""
 
-FROM_THE_DATA = ("objective", "model", "n_classes", "dim")  # parameters that are no options
 
-
-def build_objective(recipe: RetrievalRecipe, train: ImageSet, model: Embedder) -> Objective:
+def build_objective(
+    recipe: RetrievalRecipe, train: ImageSet, model: Embedder | Ensemble
+) -> Objective:
     """The objective of a resolved recipe, with one row or boundary for each training class.
+
+    Learners of an ensemble have an objective each, of their width.
 
     Args:
         recipe: resolved.
@@ -53,34 +54,33 @@ def build_objective(recipe: RetrievalRecipe, train: ImageSet, model: Embedder) -
 
     Raises:
         InputError: the labels are tags, and something in the recipe needs classes; an option of
-            the loss or the synthesis is out of its range.
+            the loss, the synthesis or the ensemble is out of its range.
     """
     tags = train.n_classes if train.labels.ndim == 2 else 0
     if tags and (reason := refusal(recipe.combination._replace(tags=True))):
         raise InputError(reason)
-    objective = _plain(recipe, 1 if tags else train.n_classes)
-    try:
-        objective = _synthesized(recipe, objective, train.n_classes, model)
-    except InputError as error:
-        raise InputError(f"--synthesis-option: {error}") from error
-    if recipe.memory and isinstance(objective, ComparingObjective):
-        return Memory(
-            objective, recipe.memory, recipe.dim, start_after=recipe.memory_after, tags=tags
-        )
-    return objective
+    if isinstance(model, Embedder):
+        return _for_width(recipe, train.n_classes, tags, model, model.dim)
+    widths = model.learners.widths
+    each = [_for_width(recipe, train.n_classes, tags, None, width) for width in widths]
+    return join_objectives(recipe, each, model)
 
 
 def check_options(recipe: RetrievalRecipe) -> None:
-    """Refuse options that the loss or the synthesis of a recipe does not have.
+    """Refuse options that the loss, the synthesis or the ensemble of a recipe does not have.
 
     Raises:
         InputError: a name is unknown (close ones are given), a value of the wrong kind, or, for a
             loss, out of its range; synthetic anchors with a memory.
     """
-    _build_loss(recipe, n_classes=2)
+    _build_loss(recipe, n_classes=2, dim=recipe.dim)
+    if recipe.ensemble != "none":
+        check_ensemble(recipe)
     if recipe.synthesis == "none":
         return
-    options = _checked(_synthesis_class(recipe), recipe.synthesis_options, "--synthesis-option")
+    options = checked_options(
+        _synthesis_class(recipe), recipe.synthesis_options, "--synthesis-option"
+    )
     if recipe.memory and options.get("all_anchors"):
         raise InputError(
             "--memory cannot be used with --synthesis-option all_anchors=true: a memory compares "
@@ -88,8 +88,22 @@ def check_options(recipe: RetrievalRecipe) -> None:
         )
 
 
-def _plain(recipe: RetrievalRecipe, n_classes: int) -> Objective:
-    loss = _build_loss(recipe, n_classes)
+def _for_width(
+    recipe: RetrievalRecipe, n_classes: int, tags: int, model: Embedder | None, dim: int
+) -> Objective:
+    """The objective of an embedder, or of one learner, which is `dim` wide."""
+    objective = _plain(recipe, 1 if tags else n_classes, dim)
+    try:
+        objective = _synthesized(recipe, objective, n_classes, model, dim)
+    except InputError as error:
+        raise InputError(f"--synthesis-option: {error}") from error
+    if recipe.memory and isinstance(objective, ComparingObjective):
+        return Memory(objective, recipe.memory, dim, start_after=recipe.memory_after, tags=tags)
+    return objective
+
+
+def _plain(recipe: RetrievalRecipe, n_classes: int, dim: int) -> Objective:
+    loss = _build_loss(recipe, n_classes, dim)
     if recipe.loss in CLASS_LOSSES:
         return OnClasses(loss)
     normalize = bool(recipe.normalize)
@@ -107,15 +121,19 @@ def _plain(recipe: RetrievalRecipe, n_classes: int) -> Objective:
 
 
 def _synthesized(
-    recipe: RetrievalRecipe, objective: Objective, n_classes: int, model: Embedder
+    recipe: RetrievalRecipe,
+    objective: Objective,
+    n_classes: int,
+    model: Embedder | None,
+    dim: int,
 ) -> Objective:
     if recipe.synthesis == "none":
         return objective
     made = _synthesis_class(recipe)
-    options = _checked(made, recipe.synthesis_options, "--synthesis-option")
+    options = checked_options(made, recipe.synthesis_options, "--synthesis-option")
     if recipe.synthesis == "hdml":
         return made(objective, model, n_classes, **options)
-    return made(objective, n_classes, recipe.dim, **options)
+    return made(objective, n_classes, dim, **options)
 
 
 def _synthesis_class(recipe: RetrievalRecipe) -> Callable[..., Objective]:
@@ -129,47 +147,12 @@ def _on_tuples(recipe: RetrievalRecipe) -> bool:
     return recipe.loss in TUPLE_LOSSES or (recipe.loss == "n-pair" and as_tuples)
 
 
-def _build_loss(recipe: RetrievalRecipe, n_classes: int) -> nn.Module:
+def _build_loss(recipe: RetrievalRecipe, n_classes: int, dim: int) -> nn.Module:
     made = losses.NPair if _on_tuples(recipe) and recipe.loss == "n-pair" else LOSSES[recipe.loss]
-    options = _checked(made, recipe.loss_options, "--loss-option")
-    known = {"n_classes": n_classes, "dim": recipe.dim}
+    options = checked_options(made, recipe.loss_options, "--loss-option")
+    known = {"n_classes": n_classes, "dim": dim}
     counts = {k: v for k, v in known.items() if k in inspect.signature(made).parameters}
     try:
         return made(**counts, **options)
     except InputError as error:
         raise InputError(f"--loss-option: {error}") from error
-
-
-def _checked(made: Callable, given: Mapping[str, Any], flag: str) -> dict[str, Any]:
-    """Options by name, each of the kind that the constructor `made` declares.
-
-    Raises:
-        InputError: the constructor has no such option, or the value is of another kind.
-    """
-    declared = {
-        name: parameter
-        for name, parameter in inspect.signature(made).parameters.items()
-        if name not in FROM_THE_DATA
-    }
-    checked = {}
-    for name, value in given.items():
-        if name not in declared:
-            close = get_close_matches(name, declared, n=3)
-            hint = f"did you mean {', '.join(close)}?" if close else f"it has {_listed(declared)}"
-            raise InputError(f"{flag} {name}: {_named(made)} has no such option; {hint}")
-        try:
-            checked[name] = TypeAdapter(declared[name].annotation).validate_python(value)
-        except ValidationError as error:
-            message = error.errors()[0]["msg"]
-            raise InputError(
-                f"{flag} {name}: {message[0].lower()}{message[1:]}, got {value!r}"
-            ) from error
-    return checked
-
-
-def _named(made: Callable) -> str:
-    return f"{made.__module__.rpartition('.')[0]}.{made.__name__}"
-
-
-def _listed(names: Mapping[str, Any]) -> str:
-    return ", ".join(names) or "none"

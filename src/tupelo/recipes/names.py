@@ -19,6 +19,8 @@ LossName = Literal[PairLossName, TupleLossName, ClassLossName]
 Positives = Literal["all", "random", "easiest", "hardest"]
 Negatives = Literal["random", "hardest", "semi-hard", "semi-hard-nearest", "distance-weighted"]
 Synthesis = Literal["none", "hdml", "iaa"]
+Ensemble = Literal["none", "heads", "abe", "bier", "dreml"]
+Engine = Literal["sequential", "processes", "ray"]
 Batches = Literal["classes", "n-pair", "triplets"]
 
 PAIR_LOSSES, TUPLE_LOSSES = get_args(PairLossName), get_args(TupleLossName)

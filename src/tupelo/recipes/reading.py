@@ -15,6 +15,7 @@ FLAGS = {
     "columns": "--column",
     "loss_options": "--loss-option",
     "synthesis_options": "--synthesis-option",
+    "ensemble_options": "--ensemble-option",
 }
 """Fields whose option is given once for each entry, and named so."""
 

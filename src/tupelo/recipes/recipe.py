@@ -15,6 +15,8 @@ from tupelo.recipes.combinations import Combination
 from tupelo.recipes.names import (
     CLASS_LOSSES,
     Batches,
+    Engine,
+    Ensemble,
     LossName,
     Negatives,
     Positives,
@@ -55,6 +57,9 @@ Size = Annotated[Side | tuple[Side, Side], BeforeValidator(_side)]
 def _option(default: Any, panel: str, text: str, **limits: Any) -> Any:
     # **limits go to pydantic as they are: ge, gt, le, lt
     return Field(default, description=text, json_schema_extra={"panel": panel}, **limits)
+
+
+USUAL_LEARNERS = {"heads": 8, "abe": 8, "bier": 3, "dreml": 12}
 
 
 class RetrievalRecipe(BaseModel):
@@ -123,7 +128,9 @@ class RetrievalRecipe(BaseModel):
         "Model",
         "of what a timm convolutional network sees; avgmax: mean of average and maximum",
     )
-    dim: int = _option(128, "Model", "width of the embedding", ge=1)
+    dim: int = _option(
+        128, "Model", "width of the embedding, of all learners together where there are more", ge=1
+    )
     pretrained: bool = _option(
         False, "Model", "start from published weights (downloads them when not here)"
     )
@@ -171,6 +178,21 @@ class RetrievalRecipe(BaseModel):
         0, "Method", "recent embeddings kept as further candidates (cross-batch memory)", ge=0
     )
     memory_after: int = _option(0, "Method", "steps before the memory takes part", ge=0)
+
+    ensemble: Ensemble = _option(
+        "none",
+        "Ensemble",
+        "several learners: with attention masks (abe), boosted groups of dimensions (bier), "
+        "networks of their own on random meta-classes (dreml), heads of their own (heads)",
+    )
+    learners: int | None = _option(
+        None, "Ensemble", "how many [8 for abe and heads, 3 for bier, 12 for dreml]", ge=1
+    )
+    ensemble_options: Options = _option(
+        {},
+        "Ensemble",
+        "a number of the ensemble by its name in Python, as in divergence=0.5; repeat for more",
+    )
 
     epochs: int | None = _option(
         None, "Training", "passes over the training part [about 2,000 steps, 10 to 100]", ge=1
@@ -228,6 +250,13 @@ class RetrievalRecipe(BaseModel):
         "auto", "Machine", "kind of device"
     )
     processes: int = _option(1, "Machine", "training processes, one a device", ge=1)
+    engine: Engine = _option(
+        "sequential",
+        "Machine",
+        "who trains the learners of dreml: one after the other, so many "
+        "processes, or a Ray cluster",
+    )
+    jobs: int = _option(1, "Machine", "learners of dreml that train at once", ge=1)
     workers: int = _option(0, "Machine", "processes that prepare batches", ge=0)
     checkpoint_every: int | None = _option(
         500, "Machine", "steps between checkpoints; one follows each epoch anyway", ge=1
@@ -251,7 +280,11 @@ class RetrievalRecipe(BaseModel):
         usual = {name: getattr(asked, name) for name in ("positives", "negatives", "batches")}
         if asked.loss not in CLASS_LOSSES:
             usual["normalize"] = combinations.compares_unit_rows(asked)
-        return {**values, **usual, "batch_norm": asked.synthesis == "hdml", **given}
+        usual |= {"batch_norm": asked.synthesis == "hdml"}
+        if asked.ensemble in USUAL_LEARNERS:
+            widths = (given.get("ensemble_options") or {}).get("widths")
+            usual["learners"] = len(widths) if widths else USUAL_LEARNERS[asked.ensemble]
+        return {**values, **usual, **given}
 
     @model_validator(mode="after")
     def _agree(self) -> "RetrievalRecipe":
@@ -262,7 +295,8 @@ class RetrievalRecipe(BaseModel):
             raise ValueError(
                 "--synthesis-option needs --synthesis hdml or iaa, to which it belongs"
             )
-        if self.loss_options or self.synthesis_options:
+        self._agree_on_learners()
+        if self.loss_options or self.synthesis_options or self.ensemble_options:
             from tupelo.recipes.methods import check_options  # loads torch
 
             check_options(self)
@@ -307,6 +341,30 @@ class RetrievalRecipe(BaseModel):
             raise ValueError("--patience needs a validation part to watch; give --validation > 0")
         return self
 
+    def _agree_on_learners(self) -> None:
+        if self.ensemble == "none":
+            alone = "--ensemble heads, abe, bier or dreml"
+            if self.learners is not None:
+                raise ValueError(f"--learners needs {alone}, whose learners are counted")
+            if self.ensemble_options:
+                raise ValueError(f"--ensemble-option needs {alone}, to which it belongs")
+        if self.ensemble in ("heads", "abe") and self.dim % (self.learners or 1):
+            raise ValueError(
+                f"--dim must be a multiple of --learners for --ensemble {self.ensemble}, whose "
+                f"learners are equally wide, got {self.dim} and {self.learners}"
+            )
+        widths = self.ensemble_options.get("widths")
+        if widths and len(widths) != self.learners:
+            raise ValueError(
+                f"--learners must be the number of --ensemble-option widths, {len(widths)}, got "
+                f"{self.learners}; leave one of them out"
+            )
+        if self.ensemble != "dreml" and (self.engine, self.jobs) != ("sequential", 1):
+            raise ValueError(
+                "--engine and --jobs need --ensemble dreml, whose learners train apart; the "
+                "learners of others train together: take --processes"
+            )
+
     @property
     def combination(self) -> Combination:
         """Loss, selection, batches, synthesis and memory, of which `combinations` decides."""
@@ -318,6 +376,7 @@ class RetrievalRecipe(BaseModel):
             memory=self.memory > 0,
             batches=self.batches or "classes",
             normalize=self.normalize,
+            ensemble=self.ensemble,
         )
 
     @property

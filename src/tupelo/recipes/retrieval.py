@@ -23,7 +23,7 @@ import tupelo
 from tupelo.data import ImageData, ImageSet
 from tupelo.errors import InputError
 from tupelo.evaluation import clustering, nearest, retrieval
-from tupelo.inference import Embeddings, Evaluation, Precision, embed, named_labels
+from tupelo.inference import Embeddings, Evaluation, Precision, embed, learners_of, named_labels
 from tupelo.models import Embedder, Ensemble
 from tupelo.recipes import building, methods
 from tupelo.recipes.reading import read_recipe, recipe_from
@@ -33,6 +33,7 @@ from tupelo.training import Progress, Run, fit
 from tupelo.training.settings import MAY_CHANGE
 
 QUERIES, NEIGHBOURS = 5, 5
+ENGINE = {"engine", "jobs"}  # who computes changes nothing that is computed
 PRECISION: dict[str, Literal["auto", Precision]] = {
     "auto": "auto",
     "float32": "32-true",
@@ -67,6 +68,8 @@ class Result:
         before: scores by name of the network as it was before training.
         after: scores of the trained network.
         found: nearest neighbours of a few pictures of the part, after training.
+        learners: of an ensemble, each measured by itself, see
+            `evaluation.LearnersReport.as_dict`; {} for one embedder.
         training: epochs, steps, seconds, why it stopped, best validation scores.
         repeated: all of this had been there before.
         judged: the pictures of `part`, or None.
@@ -80,6 +83,7 @@ class Result:
     before: dict[str, float | int]
     after: dict[str, float | int]
     found: list[Found]
+    learners: dict[str, Any]
     training: dict[str, Any]
     repeated: bool
     judged: ImageSet | None = None
@@ -96,7 +100,7 @@ class Watcher:
     def read(self, data: ImageData, listed: Path) -> None:
         """All is read; what cannot be used stands in the file `listed`."""
 
-    def chosen(self, recipe: RetrievalRecipe, model: Embedder, resumed: bool) -> None:
+    def chosen(self, recipe: RetrievalRecipe, model: Embedder | Ensemble, resumed: bool) -> None:
         """The recipe is full and the network made."""
 
     def embedding(self, done: int, total: int) -> None:
@@ -172,19 +176,34 @@ def run(recipe: RetrievalRecipe, out: Path, watcher: Watcher | None = None) -> R
     }
     repeated = "after" in known and known["training"]["steps"] == trained.steps
     embedded: tuple[Embeddings, ...] = ()
+    learners: dict[str, Any] = {}
     if repeated:
         after, found = known["after"], [Found(**one) for one in known["found"]]
+        learners = known.get("learners", {})
     elif judged:
         report, embedded = measure(
             model, judged, gallery, precision=recipe.precision, watcher=watcher
         )
         after, found = report.as_dict(), neighbours(judged, gallery, embedded)
+        learners = {} if report.learners is None else report.learners.as_dict()
     else:
         after, found = {}, []
     known |= {"after": after, "training": training, "found": [asdict(one) for one in found]}
+    known |= {"learners": learners} if learners else {}
     _write(out / "results.json", json.dumps(known, indent=2))
     return Result(
-        out, recipe, part, before, after, found, training, repeated, judged, gallery, embedded
+        out,
+        recipe,
+        part,
+        before,
+        after,
+        found,
+        learners,
+        training,
+        repeated,
+        judged,
+        gallery,
+        embedded,
     )
 
 
@@ -240,11 +259,14 @@ def measure(
     clusters = None
     if gallery is None and clusters_quickly(judged):
         clusters = clustering(embedded.z.numpy(), embedded.labels)
-    if gallery is None:
-        return Evaluation(retrieval(embedded.z, embedded.labels), clusters), (embedded,)
-    searched = embed(model, gallery, **options)
-    report = retrieval(embedded.z, named_labels(judged), searched.z, named_labels(gallery))
-    return Evaluation(report, clusters), (embedded, searched)
+    compared: tuple[Any, ...] = (embedded.labels,)
+    searched: tuple[Embeddings, ...] = ()
+    if gallery is not None:
+        searched = (embed(model, gallery, **options),)
+        compared = (named_labels(judged), searched[0].z, named_labels(gallery))
+    report = retrieval(embedded.z, *compared)
+    learners = learners_of(model, embedded.z, *compared)
+    return Evaluation(report, clusters, learners), (embedded, *searched)
 
 
 def surroundings() -> dict[str, str | int]:
@@ -311,7 +333,7 @@ def _claim(out: Path, recipe: RetrievalRecipe, earlier: RetrievalRecipe | None) 
         changed = [
             f"{name} was {before[name]!r}, is {value!r}"
             for name, value in recipe.model_dump().items()
-            if value != before[name] and name not in MAY_CHANGE
+            if value != before[name] and name not in MAY_CHANGE | ENGINE
         ]
         if changed:
             raise InputError(

@@ -16,6 +16,7 @@ from tupelo.inference import Embeddings
 from tupelo.report import charts, confusions, embedding_map, figures, parts
 from tupelo.report import gallery as galleries
 from tupelo.report import searched as searching
+from tupelo.report.learners import learners_section
 from tupelo.report.points import LOOKS, scatter
 from tupelo.report.reading import RunFiles, read
 from tupelo.report.searched import Searched
@@ -150,8 +151,10 @@ def _render(run: RunFiles, summary: Summary, found: Found | None, share: float, 
     trained = charts.training_charts(run.rows)
     drawn = [*trained.large, *trained.small]
     sections = []
-    for number, section in enumerate(run.sections):
-        budget = int(share * SECTION_BYTES / len(run.sections))
+    of_learners = learners_section(run.results, run.rows)
+    asked = [*([of_learners] if of_learners else []), *run.sections]
+    for number, section in enumerate(asked):
+        budget = int(share * SECTION_BYTES / len(asked))
         blocks = parts.blocks(section, run.rows, f"section-{number}", budget_bytes=budget)
         drawn += [block.chart for block in blocks if block.chart is not None]
         sections.append((f"section-{number}", section, blocks))

@@ -13,6 +13,12 @@ SYNTHESIS = {
     "hdml": " and synthetic negatives (HDML)",
     "iaa": " and synthetic members of classes (IAA)",
 }
+ENSEMBLES = {
+    "abe": "{} learners with attention masks (ABE)",
+    "heads": "{} learners with heads of their own",
+    "bier": "{} boosted learners (BIER)",
+    "dreml": "{} networks on random meta-classes (DREML)",
+}
 PARTS = {"train": "training", "validation": "validation", "test": "test", "gallery": "gallery"}
 
 
@@ -124,8 +130,11 @@ def _sentence(run: RunFiles, data: Mapping[str, Any], part: str, after: scores.S
         return "A network trained from Python; the run holds no recipe that would tell more."
     start = "published weights" if recipe.get("pretrained") else recipe.get("weights")
     chosen = [f"{name}: {recipe[name]}" for name in ("positives", "negatives") if recipe.get(name)]
+    learners = ENSEMBLES.get(recipe.get("ensemble", ""), "").format(recipe.get("learners"))
     sentence = (
-        f"{recipe.get('backbone')} with {recipe.get('dim')} dimensions, from "
+        f"{recipe.get('backbone')} with {recipe.get('dim')} dimensions"
+        + (f" of {learners}" if learners else "")
+        + ", from "
         f"{start or 'random weights'}, trained with the {recipe.get('loss')} loss"
         + (f" ({', '.join(chosen)})" if chosen else "")
         + SYNTHESIS.get(recipe.get("synthesis", ""), "")

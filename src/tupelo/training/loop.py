@@ -25,6 +25,8 @@ from tupelo.training.showing import keep_sections
 from tupelo.training.steps import Seeds, Step, in_chunks, one_piece
 from tupelo.types import Embedded
 
+OF_LEARNERS = ("mean_recall@1", "mean_map@r", "correlation", "self_cosine")  # logged besides
+
 
 class _Parts(NamedTuple):
     """What one process works with, all on its device."""
@@ -269,11 +271,13 @@ def _evaluate(parts: _Parts, position: Position) -> Row:
     due = _due(settings.evaluate_every, position.epoch) or _stopped(settings, position)
     if job.validate is None or not due:
         return {}
-    metrics = {}
+    metrics, learners = {}, {}
     if parts.fabric.is_global_zero:
         precision = _precision(parts.fabric)
         report = inference.evaluate(job.model, job.validate, clustering=False, precision=precision)
         metrics = {name: float(number) for name, number in report.as_dict().items()}
+        known = {} if report.learners is None else report.learners.as_dict()
+        learners = {name: float(known[name]) for name in OF_LEARNERS if name in known}
     score = share_number(metrics.get("map@r", 0.0), parts.fabric.device)
     if position.best is None or score > position.best["map@r"]:
         position.best = {**metrics, "map@r": score}
@@ -281,7 +285,7 @@ def _evaluate(parts: _Parts, position: Position) -> Row:
         parts.store.remember_best()
     else:
         position.stale += 1
-    return {f"val/{name}": number for name, number in metrics.items()}
+    return {f"val/{name}": number for name, number in (metrics | learners).items()}
 
 
 def _save_model(job: Job, position: Position, *, anew: bool) -> None:
