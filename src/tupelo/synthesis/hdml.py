@@ -93,7 +93,7 @@ class HardnessAware(Objective):
     >>> objective = HardnessAware(OnTuples(PerAnchor(), Triplet()), model, n_classes=2)
     >>> value = objective(model(torch.rand(4, 1, 16, 16)), torch.tensor([0, 0, 1, 1]))
     >>> sorted(value.parts)
-    ['classifier', 'decay', 'generator', 'metric', 'synthetic']
+    ['decay', 'metric', 'synthetic']
     """
 
     skips: Tensor
