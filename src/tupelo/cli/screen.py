@@ -20,6 +20,7 @@ from tupelo.data import BadItem, ImageData, ImageSet
 from tupelo.data.listing import count_kinds
 from tupelo.inference import Embeddings, Evaluation
 from tupelo.models import Embedder, Ensemble
+from tupelo.recipes.engines import MembersProgress
 from tupelo.recipes.recipe import RetrievalRecipe
 from tupelo.recipes.retrieval import Found, Result, Watcher
 from tupelo.training import Progress as Trained
@@ -37,7 +38,7 @@ SCORES = {
 }
 ALIKE = {
     "correlation": "mean absolute correlation",
-    "self_cosine": "mean cosine of two learners' rows of one picture",
+    "self_cosine": "cosine of two learners on one picture",
 }
 LEARNERS_SHOWN = 12  # of more, the two weakest and the two best
 Scores = Mapping[str, float | int]
@@ -70,6 +71,7 @@ class Screen(Watcher):
         self._data: ImageData | None = None
         self._batch = 0
         self._steps = 0
+        self._members_done = 0
         self._told_rows: set[float] = set()
         self._clock = time.monotonic()
         self._taken: list[tuple[float, int]] = []
@@ -193,7 +195,10 @@ class Screen(Watcher):
         pushed = f", negatives {recipe.negatives}" if recipe.negatives else ""
         kept = f", memory of {recipe.memory:,}" if recipe.memory else ""
         drawn = ", tuples as they are drawn" if recipe.batches != "classes" else ""
-        self.line(f"objective  {recipe.loss}{pulled}{pushed}{drawn}{kept}")
+        if _classifies(recipe):
+            self.line("objective  classification of meta-classes, merged at random")
+        else:
+            self.line(f"objective  {recipe.loss}{pulled}{pushed}{drawn}{kept}")
         if recipe.ensemble != "none":
             self.line(f"ensemble   {_ensemble(recipe)}")
         if recipe.synthesis != "none":
@@ -203,6 +208,10 @@ class Screen(Watcher):
         self._steps = recipe.steps or 0
         self._clock = time.monotonic()
         drawn = f"{recipe.classes} classes x {recipe.per_class}"
+        if _classifies(recipe):
+            drawn = f"{recipe.ensemble_options.get('batch', 128)}, for each learner"
+        if recipe.batches == "pairs":
+            drawn = f"{recipe.classes} pairs"
         if recipe.batches == "triplets":
             drawn = f"{recipe.batch_size // 3} triplets of {recipe.classes} classes"
         self.line(
@@ -238,6 +247,18 @@ class Screen(Watcher):
                 f"epoch {progress.epoch}{of}, step {step} of {total}  {loss}{rate:,.0f} images/s, "
                 f"{left:,.0f} s left"
             )
+
+    def members(self, progress: MembersProgress) -> None:
+        """A live line of the member that trains here; a lasting one for each that is finished."""
+        if progress.training is not None:
+            self._move(
+                f"Learner {(progress.member or 0) + 1} of {progress.total}",
+                self._steps_done(progress.training),
+                progress.training.epochs * progress.training.batches or self._steps,
+            )
+        elif progress.done > self._members_done:
+            self._members_done = progress.done
+            self.line(f"{progress.done} of {progress.total} learners are trained")
 
     def trained(self, run: Run) -> None:
         """The last evaluation, which no further step reports."""
@@ -378,13 +399,18 @@ def _of_learners(measured: Mapping[str, Any]) -> Table:
     return table
 
 
+def _classifies(recipe: RetrievalRecipe) -> bool:
+    """Whether learners train apart on meta-classes, without the loss of the recipe."""
+    return recipe.ensemble == "dreml" and recipe.ensemble_options.get("learns") != "recipe"
+
+
 def _ensemble(recipe: RetrievalRecipe) -> str:
     """How many learners of which kind, with which options."""
     kinds = {
         "abe": "with attention masks of their own",
         "heads": "with heads of their own",
         "bier": "boosted, each some of the dimensions",
-        "dreml": "networks of their own, on random meta-classes",
+        "dreml": "that are networks of their own, on random meta-classes",
     }
     text = f"{recipe.ensemble}, {recipe.learners} learners {kinds[recipe.ensemble]}"
     more = ", ".join(f"{name}={value}" for name, value in recipe.ensemble_options.items())

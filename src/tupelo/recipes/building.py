@@ -11,6 +11,7 @@ from tupelo.data import (
     ImageData,
     ImageSet,
     NPair,
+    RandomPairs,
     Triplets,
     default_augmentation,
     images,
@@ -32,6 +33,7 @@ SMALL_SIDE = 128  # pixels up to which the small convnet is the better choice
 USUAL_STEPS = 2000
 USUAL_BATCH = 64  # pictures
 USUAL_TUPLES = {"n-pair": 32, "triplets": 40}  # classes, for about as many pictures
+USUAL_PAIRS = 32
 CALIBRATED_STEPS = 200  # at most, of HDML
 IAA_STARTS_AFTER = 30  # epochs at most, as published for 100
 
@@ -145,6 +147,8 @@ def _check_that_it_begins(recipe: RetrievalRecipe, batches: int, epochs: int | N
 def _batch(recipe: RetrievalRecipe, train: ImageSet) -> tuple[int, int]:
     """Classes a batch and pictures a class: batches of 64 where the classes allow it."""
     counts = _counts(train)
+    if recipe.batches == "pairs":
+        return recipe.classes or USUAL_PAIRS, 2
     if recipe.batches != "classes":
         most = min(USUAL_TUPLES[recipe.batches or "n-pair"], len(counts))
         return recipe.classes or most - most % 2, 2
@@ -201,6 +205,8 @@ def build_batches(recipe: RetrievalRecipe, train: ImageSet) -> BatchMaker:
         return ClassBalanced(train.labels, classes=classes, per_class=per_class, seed=recipe.seed)
     if train.labels.ndim == 2 and (reason := refusal(recipe.combination._replace(tags=True))):
         raise InputError(reason)
+    if recipe.batches == "pairs":
+        return RandomPairs(train.labels, classes, seed=recipe.seed)
     single = int((np.bincount(train.labels) == 1).sum())
     if single:
         raise InputError(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from tupelo.recipes.names import (
     CLASS_LOSSES,
     PAIR_LOSSES,
+    PAIR_SUMS,
     RAW_ROWS,
     TUPLE_LOSSES,
     Batches,
@@ -132,6 +133,33 @@ def _of_ensemble(c: Combination) -> str:
             "pictures, and this loss compares pictures with a learned row per class; take a pair "
             "or tuple loss, or --ensemble abe"
         )
+    if c.ensemble == "bier":
+        return _of_boosting(c)
+    return ""
+
+
+def _of_boosting(c: Combination) -> str:
+    if c.memory:
+        return (
+            "--memory cannot be used with --ensemble bier: a pair is weighted by what all learners "
+            "so far make of it, and a memory keeps rows of one learner; leave it out, or take "
+            "--ensemble abe"
+        )
+    if c.loss == "n-pair" and c.batches == "n-pair":
+        return (
+            "--batches n-pair cannot be used with --loss n-pair and --ensemble bier, which weighs "
+            "tuples by their hinge, and N-pair has none; take --batches classes, or --loss triplet"
+        )
+    if c.batches == "pairs":
+        return (
+            "--batches pairs cannot be used with --ensemble bier, which was published with all "
+            "pairs of a batch and weighs these; take --batches classes"
+        )
+    if not compares_unit_rows(c):
+        return (
+            f"--ensemble bier cannot be used with --loss {c.loss} on rows of any length: boosting "
+            "adds up cosines of its learners; give --normalize"
+        )
     return ""
 
 
@@ -161,7 +189,17 @@ def _of_class_loss(c: Combination) -> str:
 def _of_batches(c: Combination) -> str:
     if c.batches == "classes":
         return ""
-    if c.loss not in TUPLE_LOSSES and not (c.loss == "n-pair" and c.batches == "n-pair"):
+    if c.batches == "pairs" and c.loss not in PAIR_SUMS:
+        return (
+            f"--batches pairs cannot be used with --loss {c.loss}: each batch is drawn as pairs, "
+            f"for --loss {', '.join(PAIR_SUMS[:-1])} or {PAIR_SUMS[-1]}; take one of these, or "
+            "--batches classes"
+        )
+    if (
+        c.batches != "pairs"
+        and c.loss not in TUPLE_LOSSES
+        and not (c.loss == "n-pair" and c.batches == "n-pair")
+    ):
         takes = "triplet, margin or n-pair" if c.batches == "n-pair" else "triplet or margin"
         return (
             f"--batches {c.batches} cannot be used with --loss {c.loss}: each batch is drawn as "

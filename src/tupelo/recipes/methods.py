@@ -7,6 +7,7 @@ from torch import nn
 
 from tupelo import losses
 from tupelo.data import ImageSet
+from tupelo.ensembles import OnDrawnPairs
 from tupelo.errors import InputError
 from tupelo.models import Embedder, Ensemble
 from tupelo.objectives import ComparingObjective, Memory, OnClasses, OnPairs, OnTuples
@@ -21,6 +22,7 @@ from tupelo.types import Objective
 
 LOSSES: Mapping[str, type[nn.Module]] = {
     "contrastive": losses.Contrastive,
+    "squared-contrastive": losses.SquaredContrastive,
     "cosine-contrastive": losses.CosineContrastive,
     "multi-similarity": losses.MultiSimilarity,
     "binomial-deviance": losses.BinomialDeviance,
@@ -107,6 +109,8 @@ def _plain(recipe: RetrievalRecipe, n_classes: int, dim: int) -> Objective:
     if recipe.loss in CLASS_LOSSES:
         return OnClasses(loss)
     normalize = bool(recipe.normalize)
+    if recipe.batches == "pairs":
+        return OnDrawnPairs(loss, normalize=normalize)
     if not _on_tuples(recipe):
         positives = None if recipe.positives == "all" else recipe.positives
         return OnPairs(loss, positives=positives, negatives=recipe.negatives, normalize=normalize)

@@ -4,6 +4,7 @@ from typing import Literal, get_args
 
 PairLossName = Literal[
     "contrastive",
+    "squared-contrastive",
     "cosine-contrastive",
     "multi-similarity",
     "binomial-deviance",
@@ -21,8 +22,9 @@ Negatives = Literal["random", "hardest", "semi-hard", "semi-hard-nearest", "dist
 Synthesis = Literal["none", "hdml", "iaa"]
 Ensemble = Literal["none", "heads", "abe", "bier", "dreml"]
 Engine = Literal["sequential", "processes", "ray"]
-Batches = Literal["classes", "n-pair", "triplets"]
+Batches = Literal["classes", "n-pair", "triplets", "pairs"]
 
 PAIR_LOSSES, TUPLE_LOSSES = get_args(PairLossName), get_args(TupleLossName)
 CLASS_LOSSES = get_args(ClassLossName)
+PAIR_SUMS = ("contrastive", "squared-contrastive", "cosine-contrastive", "binomial-deviance")
 RAW_ROWS = ("n-pair", "lifted")  # compare what the network puts out, not unit rows

@@ -60,6 +60,23 @@ def _option(default: Any, panel: str, text: str, **limits: Any) -> Any:
 
 
 USUAL_LEARNERS = {"heads": 8, "abe": 8, "bier": 3, "dreml": 12}
+USUAL_META_CLASSES = 12
+
+
+def _member_width(options: Mapping[str, Any]) -> int:
+    """Of one member of DREML: as many dimensions as meta-classes, unless it is said."""
+    return options.get("width") or options.get("meta_classes", USUAL_META_CLASSES)
+
+
+def _usual_of_members(given: Mapping[str, Any], learners: int) -> dict[str, Any]:
+    """What members of DREML train with where it is not said: the authors' values."""
+    from tupelo.recipes.members import PUBLISHED  # loads torch
+
+    options = _numbers(given.get("ensemble_options") or {})
+    dim = _member_width(options) * given.get("learners", learners)
+    if options.get("learns", "classification") != "classification":
+        return {"dim": dim}
+    return {**PUBLISHED, "dim": dim}
 
 
 class RetrievalRecipe(BaseModel):
@@ -202,8 +219,8 @@ class RetrievalRecipe(BaseModel):
         None,
         "Training",
         "classes: so many pictures of each; as the tuples of the loss: two of each class (n-pair), "
-        "or two of half of the classes and one of the others (triplets) [n-pair for n-pair with "
-        "hdml, else classes]",
+        "or two of half of the classes and one of the others (triplets); or --classes pairs at "
+        "random, half of them of one class (pairs) [n-pair for n-pair with hdml, else classes]",
     )
     classes: int | None = _option(
         None, "Training", "classes in a batch [16, or as many as there are]", ge=2
@@ -256,7 +273,9 @@ class RetrievalRecipe(BaseModel):
         "who trains the learners of dreml: one after the other, so many "
         "processes, or a Ray cluster",
     )
-    jobs: int = _option(1, "Machine", "learners of dreml that train at once", ge=1)
+    jobs: int | None = _option(
+        None, "Machine", "learners of dreml that train at once [as many as processors]", ge=1
+    )
     workers: int = _option(0, "Machine", "processes that prepare batches", ge=0)
     checkpoint_every: int | None = _option(
         500, "Machine", "steps between checkpoints; one follows each epoch anyway", ge=1
@@ -284,6 +303,8 @@ class RetrievalRecipe(BaseModel):
         if asked.ensemble in USUAL_LEARNERS:
             widths = (given.get("ensemble_options") or {}).get("widths")
             usual["learners"] = len(widths) if widths else USUAL_LEARNERS[asked.ensemble]
+        if asked.ensemble == "dreml":
+            usual |= _usual_of_members(given, usual["learners"])
         return {**values, **usual, **given}
 
     @model_validator(mode="after")
@@ -359,10 +380,37 @@ class RetrievalRecipe(BaseModel):
                 f"--learners must be the number of --ensemble-option widths, {len(widths)}, got "
                 f"{self.learners}; leave one of them out"
             )
-        if self.ensemble != "dreml" and (self.engine, self.jobs) != ("sequential", 1):
+        if self.ensemble == "dreml":
+            self._agree_on_members()
+        elif (self.engine, self.jobs) != ("sequential", None):
             raise ValueError(
                 "--engine and --jobs need --ensemble dreml, whose learners train apart; the "
                 "learners of others train together: take --processes"
+            )
+
+    def _agree_on_members(self) -> None:
+        width, learners = _member_width(self.ensemble_options), self.learners or 1
+        if self.dim != width * learners:
+            raise ValueError(
+                f"--dim must be left out for --ensemble dreml, or be {learners} learners times "
+                f"{width} (--ensemble-option meta_classes), got {self.dim}"
+            )
+        if self.engine == "sequential" and self.jobs not in (None, 1):
+            raise ValueError(
+                f"--jobs {self.jobs} needs --engine processes or ray; sequential trains one "
+                "learner at a time"
+            )
+        if self.patience is not None:
+            raise ValueError(
+                "--patience cannot be used with --ensemble dreml: no learner is "
+                "watched; leave it out"
+            )
+        plain = (self.loss, self.synthesis, self.memory) == ("margin", "none", 0)
+        if self.ensemble_options.get("learns", "classification") == "classification" and not plain:
+            raise ValueError(
+                "--loss, --synthesis and --memory have no effect with --ensemble dreml, whose "
+                "learners classify meta-classes; leave them out, or let learners train with them "
+                "on meta-classes: --ensemble-option learns=recipe"
             )
 
     @property

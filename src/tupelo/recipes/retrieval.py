@@ -20,20 +20,27 @@ import numpy as np
 import torch
 
 import tupelo
+from tupelo import models
 from tupelo.data import ImageData, ImageSet
 from tupelo.errors import InputError
 from tupelo.evaluation import clustering, nearest, retrieval
 from tupelo.inference import Embeddings, Evaluation, Precision, embed, learners_of, named_labels
 from tupelo.models import Embedder, Ensemble
 from tupelo.recipes import building, methods
+from tupelo.recipes.engines import MembersProgress
+from tupelo.recipes.ensembles import member_options
+from tupelo.recipes.member import FOLDER
+from tupelo.recipes.members import train_members
 from tupelo.recipes.reading import read_recipe, recipe_from
 from tupelo.recipes.recipe import RetrievalRecipe
 from tupelo.recipes.using import clusters_quickly, label_names, tag_sets
 from tupelo.training import Progress, Run, fit
 from tupelo.training.settings import MAY_CHANGE
+from tupelo.types import Objective
 
 QUERIES, NEIGHBOURS = 5, 5
 ENGINE = {"engine", "jobs"}  # who computes changes nothing that is computed
+MORE_MEMBERS = {"learners", "dim"}  # of DREML may join those that are there
 PRECISION: dict[str, Literal["auto", Precision]] = {
     "auto": "auto",
     "float32": "32-true",
@@ -109,6 +116,9 @@ class Watcher:
     def training(self, progress: Progress) -> None:
         """A step was taken."""
 
+    def members(self, progress: MembersProgress) -> None:
+        """A member of an ensemble took a step, or is finished."""
+
     def trained(self, run: Run) -> None:
         """Training is over."""
 
@@ -138,8 +148,7 @@ def run(recipe: RetrievalRecipe, out: Path, watcher: Watcher | None = None) -> R
     # the start is drawn from the seed of the recipe; the caller's random state stays as it is
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        model = building.build_model(recipe)
-        objective = methods.build_objective(recipe, data.train, model)
+        model, objective = _start(recipe, data)
     watcher.chosen(recipe, model, resumed)
 
     # the test part is looked at here, before any choice, and once more after the last one
@@ -155,17 +164,20 @@ def run(recipe: RetrievalRecipe, out: Path, watcher: Watcher | None = None) -> R
     known |= {"part": part, "data": _sizes(data), "before": before, "environment": environment}
     _write(out / "results.json", json.dumps(known, indent=2))
 
-    trained = fit(
-        model,
-        objective,
-        data.train,
-        validate=data.validation,
-        out=out,
-        settings=building.build_settings(recipe),
-        batches=building.build_batches(recipe, data.train),
-        augment=building.build_augmentation(recipe, data.train),
-        progress=watcher.training,
-    )
+    if objective is None:
+        model, trained = _members(recipe, data, out, watcher)
+    else:
+        trained = fit(
+            model,
+            objective,
+            data.train,
+            validate=data.validation,
+            out=out,
+            settings=building.build_settings(recipe),
+            batches=building.build_batches(recipe, data.train),
+            augment=building.build_augmentation(recipe, data.train),
+            progress=watcher.training,
+        )
     watcher.trained(trained)
     training = {
         "epochs": trained.epochs,
@@ -205,6 +217,38 @@ def run(recipe: RetrievalRecipe, out: Path, watcher: Watcher | None = None) -> R
         gallery,
         embedded,
     )
+
+
+def _start(
+    recipe: RetrievalRecipe, data: ImageData
+) -> tuple[Embedder | Ensemble, Objective | None]:
+    """The untrained model, and the objective; None for members, which have one each."""
+    if recipe.ensemble != "dreml":
+        model = building.build_model(recipe)
+        return model, methods.build_objective(recipe, data.train, model)
+    learners = recipe.learners or 1
+    alone = recipe.model_copy(update={"ensemble": "none", "dim": recipe.dim // learners})
+    made = [building.build_model(alone) for _ in range(learners)]
+    return models.members([one for one in made if isinstance(one, Embedder)]), None
+
+
+def _members(
+    recipe: RetrievalRecipe, data: ImageData, out: Path, watcher: Watcher
+) -> tuple[Ensemble, Run]:
+    """Train the members that are missing, and join all."""
+    trained = train_members(
+        recipe,
+        data,
+        out,
+        learners=recipe.learners or 1,
+        options=member_options(recipe),
+        engine=recipe.engine,
+        jobs=recipe.jobs,
+        progress=watcher.members,
+    )
+    epochs = max(record.epochs for record in trained.records)
+    run = Run(out, {}, [], "finished", epochs, trained.steps, trained.seconds)
+    return trained.model, run
 
 
 def neighbours(
@@ -316,7 +360,7 @@ def _sizes(data: ImageData) -> dict[str, Any]:
 
 def _earlier(out: Path) -> RetrievalRecipe | None:
     """The recipe of the run that is there, which is resumed; None where none has begun."""
-    begun = (out / "checkpoint").exists() or (out / "model").exists()
+    begun = any((out / name).exists() for name in ("checkpoint", "model", FOLDER))
     path = out / "recipe.yaml"
     return recipe_from(read_recipe(path)) if begun and path.exists() else None
 
@@ -330,10 +374,11 @@ def _claim(out: Path, recipe: RetrievalRecipe, earlier: RetrievalRecipe | None) 
         )
     if earlier is not None:
         before = earlier.model_dump()
+        free = MAY_CHANGE | ENGINE | (MORE_MEMBERS if recipe.ensemble == "dreml" else set())
         changed = [
             f"{name} was {before[name]!r}, is {value!r}"
             for name, value in recipe.model_dump().items()
-            if value != before[name] and name not in MAY_CHANGE | ENGINE
+            if value != before[name] and name not in free
         ]
         if changed:
             raise InputError(
