@@ -43,11 +43,30 @@ class Page:
             print(key, {k: _short(v) for k, v in cells[key].items()}, flush=True)
         return cells[key]
 
-    def all(self, cells: Mapping[str, tuple], workers: int) -> None:
-        """Measure the missing ones of these cells, `key: (function, *arguments)`, in processes."""
+    def all(
+        self,
+        cells: Mapping[str, tuple],
+        workers: int,
+        *,
+        engine: str = "processes",
+        address: str | None = None,
+    ) -> None:
+        """Measure the missing ones of these cells, `key: (function, *arguments)`.
+
+        Args:
+            cells: functions of modules, which other processes can import.
+            workers: cells at once.
+            engine: "processes" of this machine, or "ray".
+            address: of a Ray cluster; None starts one here.
+        """
         missing = {key: cell for key, cell in cells.items() if key not in self.numbers["cells"]}
         if not missing:
             return
+        if engine == "ray":
+            self._all_on_ray(missing, workers, address)
+            return
+        if engine != "processes":
+            raise ValueError(f"engine must be 'processes' or 'ray', got {engine!r}")
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
             running = {pool.submit(_timed, *cell): key for key, cell in missing.items()}
@@ -55,6 +74,30 @@ class Page:
                 result = future.result()
                 self.once(running[future], lambda found=result: found)
                 print(f"{done} of {len(missing)}", flush=True)
+
+    def _all_on_ray(self, missing: Mapping[str, tuple], workers: int, address: str | None) -> None:
+        """Each cell is stored as soon as it comes back; one whose worker dies is measured again."""
+        import ray
+
+        begun = not ray.is_initialized()
+        if begun:
+            here = {"num_cpus": workers, "include_dashboard": False} if address is None else {}
+            ray.init(address=address or "local", log_to_driver=False, **here)
+        try:
+            # the modules of the cells lie beside this file, on every machine
+            known = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}}
+            cell = ray.remote(num_cpus=1, max_retries=2, runtime_env=known)(_alone)
+            waiting, running = list(missing), {}
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    key = waiting.pop(0)
+                    running[cell.remote(*missing[key])] = key
+                (first,), _ = ray.wait(list(running), num_returns=1)
+                result = ray.get(first)
+                self.once(running.pop(first), lambda found=result: found)
+        finally:
+            if begun:
+                ray.shutdown()
 
     def summary(self, keys: Iterable[str], names: Sequence[str]) -> list[str]:
         """Mean and spread over these cells (the seeds of one setting) of each number."""
@@ -118,6 +161,12 @@ def seeds_summary(values: Sequence[float], digits: int = 3) -> str:
 
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+def _alone(measure: Callable[..., dict], *arguments) -> dict:
+    """On one thread, as in the processes of this machine."""
+    _one_thread()
+    return _timed(measure, *arguments)
 
 
 def _timed(measure: Callable[..., dict], *arguments) -> dict:

@@ -37,7 +37,7 @@ class Members(Ensemble):
                 member's output is zero for some picture, so that it has no direction.
         """
         output = tuple(member(images) for member in self.members)
-        if not self.training and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+        if not self.training and not torch.compiler.is_compiling():
             for number, one in enumerate(output):
                 _check_direction(one.raw, number)
         return output
@@ -86,10 +86,8 @@ def _rebuilt(architecture: Architecture, backbone: nn.Module | None) -> Members:
     # a module of the user is copied for each member
     learners = architecture.learners
     assert learners is not None  # noqa: S101  (what makes an ensemble)
-    built = [
-        rebuilt_embedder(replace(architecture, dim=width), copy.deepcopy(backbone))
-        for width in learners.widths
-    ]
+    single = [replace(architecture, dim=width, learners=None) for width in learners.widths]
+    built = [rebuilt_embedder(one, copy.deepcopy(backbone)) for one in single]
     return Members(built, architecture)
 
 

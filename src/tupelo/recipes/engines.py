@@ -122,11 +122,10 @@ def _all(
     options: dict[str, Any] = {"backend": "loky", "inner_max_num_threads": threads}
     if engine == "ray":
         options = {"backend": "ray", "ray_remote_args": {"num_cpus": threads, "num_gpus": gpus}}
+    # one at a time to each worker: a member takes long, and none is to wait for a busy one
+    alone: dict[str, Any] = {"batch_size": 1, "pre_dispatch": "n_jobs"}
     with parallel_config(**options):
-        # one at a time to each worker: a member takes long, and none is to wait for a busy one
-        Parallel(n_jobs=min(jobs, len(items)), batch_size=1, pre_dispatch="n_jobs")(
-            delayed(work)(item) for item in items
-        )
+        Parallel(n_jobs=min(jobs, len(items)), **alone)(delayed(work)(item) for item in items)
 
 
 @contextmanager
@@ -139,6 +138,7 @@ def _started(
         return
     try:
         import ray
+        from ray import exceptions
         from ray.util.joblib import register_ray
     except ImportError as error:
         raise MissingExtra("engine='ray' needs Ray: pip install 'tupelo[ray]'") from error
@@ -171,8 +171,8 @@ def _started(
                     f"jobs={at_once} need {asked:g} {kind}s of Ray, which has "
                     f"{there.get(kind, 0):g}; give fewer jobs or threads"
                 )
-        died = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError)
-        yield at_once, (*died, ray.exceptions.ObjectLostError, ray.exceptions.NodeDiedError)
+        gone = (exceptions.ObjectLostError, exceptions.NodeDiedError)
+        yield at_once, (exceptions.RayActorError, exceptions.WorkerCrashedError, *gone)
     finally:
         if begun:
             ray.shutdown()

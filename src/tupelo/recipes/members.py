@@ -255,8 +255,9 @@ def _plan(
     path = out / FOLDER / PLAN
     earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     columns = bags.T.tolist()
-    if threads is None:
-        threads = earlier["threads"] if earlier else engines.threads_for(engine, jobs, len(columns))
+    if threads is None and earlier is not None:
+        threads = int(earlier["threads"])
+    threads = threads or engines.threads_for(engine, jobs, len(columns))
     plain = json.loads(recipe.model_dump_json())
     plan = {
         "threads": threads,
