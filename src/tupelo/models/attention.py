@@ -254,7 +254,7 @@ def _spread(n: int, most: int) -> list[int]:
     return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int)).tolist()
 
 
-def _over(picture: Float[Tensor, "c h w"], heat: Float[Tensor, "y x"]) -> Float[Tensor, "c h w"]:
+def _over(picture: Float[Tensor, "c h w"], heat: Float[Tensor, "y x"]) -> Float[Tensor, "3 h w"]:
     """Heat over a grey picture, from blue at its lowest to red at its highest place."""
     low, high = heat.min(), heat.max()
     scaled = (heat - low) / (high - low).clamp(min=SMALLEST_RANGE)

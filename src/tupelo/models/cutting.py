@@ -137,7 +137,7 @@ def cut(backbone: nn.Module, architecture: Architecture, name: str | None = None
     before, behind = names[: last + 1], names[last + 1 :]
     for module in steps[behind[0]].modules():
         if getattr(module, "inplace", False):
-            module.inplace = False  # it would change the map that others see too
+            vars(module)["inplace"] = False  # it would change the map that others see too
     copied = _trunk_steps(behind, shapes)
     if not copied:
         raise InputError(
