@@ -131,9 +131,9 @@ def _terms(
     if isinstance(loss, Triplet):
         return torch.ones_like(near), F.relu(near[:, None] - far + loss.margin)
     assert isinstance(loss, Margin)  # noqa: S101  (see check_hinges)
-    beta = loss.beta.expand(len(anchor))
-    if len(loss.beta) > 1:
+    beta = loss.beta
+    if len(beta) > 1:
         what = "margin loss with one boundary per class"
-        beta = loss.beta[class_indices(labels, len(anchor), len(loss.beta), what)]
-    beta = beta.to(near.dtype)
+        beta = beta[class_indices(labels, len(anchor), len(beta), what)]
+    beta = beta.to(near.dtype).expand(len(anchor))
     return F.relu(near - beta + loss.alpha), F.relu(beta[:, None] - far + loss.alpha)
