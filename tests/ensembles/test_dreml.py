@@ -99,13 +99,13 @@ class TestMetaClassification:
         raw = torch.randn(1, d, dtype=torch.float64, requires_grad=True)
         loss = MetaClassification(d, normalize=True)
         optimizer = torch.optim.Adam([raw], lr=0.05)
-        for _ in range(500):
+        for _ in range(300):
             optimizer.zero_grad()
             value = loss(Embedded.of(raw), torch.tensor([4])).mean()
             value.backward()
             optimizer.step()
         assert value.item() == pytest.approx(floor, abs=1e-3)
-        assert value.item() >= floor
+        assert value.item() >= floor - 1e-9
 
     def test_the_plain_loss_has_none(self):
         assert loss_of(100 * torch.eye(12)[:1], 0) == pytest.approx(0, abs=1e-6)

@@ -39,7 +39,8 @@ def drawn(n_classes=6, each=8):
 
 
 def recipe_for(data, **options):
-    options = {"size": 16, "epochs": 1, "augment": "none", **PUBLISHED, **options}
+    usual = {"size": 16, "epochs": 1, "augment": "none", "checkpoint_every": 1, **PUBLISHED}
+    options = usual | options
     return building.resolve(RetrievalRecipe(source="known:none", **options), data.train)
 
 
@@ -113,12 +114,11 @@ def test_an_interrupted_member_goes_on_to_the_same_bits(whole, tmp_path):
         if progress.member == 1 and progress.training.batch == 2:
             raise Stop
 
-    recipe = recipe_for(drawn(), checkpoint_every=1)
     with pytest.raises(Stop):
-        trained(tmp_path, learners=3, recipe=recipe, progress=stop)
+        trained(tmp_path, learners=3, progress=stop)
     assert (tmp_path / "members" / "000" / "done.json").exists()
     assert not (tmp_path / "members" / "001" / "done.json").exists()
-    assert digests(trained(tmp_path, learners=3, recipe=recipe)) == digests(whole)
+    assert digests(trained(tmp_path, learners=3)) == digests(whole)
 
 
 def test_longer_runs_go_on(tmp_path):
@@ -257,7 +257,7 @@ def killer(out, number, times=1):
 
 
 def long_recipe():
-    return recipe_for(drawn(), epochs=40, checkpoint_every=1)
+    return recipe_for(drawn(), epochs=40)
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def threads_for(engine: Engine, jobs: int | None, total: int) -> int:
+def threads_for(engine: str, jobs: int | None, total: int) -> int:
     """Processors of this machine divided among the jobs that run at once."""
     at_once = 1 if engine == "sequential" else min(jobs or processors(), total)
     return max(1, processors() // at_once)
@@ -49,7 +49,7 @@ def run(
     items: Sequence[Any],
     is_done: Callable[[Any], bool],
     *,
-    engine: Engine,
+    engine: str,
     jobs: int | None,
     address: str | None,
     threads: int,
@@ -112,7 +112,7 @@ def _nothing(progress: MembersProgress) -> None:
 def _all(
     work: Callable[..., Any],
     items: Sequence[Any],
-    engine: Engine,
+    engine: str,
     jobs: int,
     threads: int,
     gpus: float,
@@ -130,7 +130,7 @@ def _all(
 
 @contextmanager
 def _started(
-    engine: Engine, jobs: int | None, address: str | None, threads: int, gpus: float, items: int
+    engine: str, jobs: int | None, address: str | None, threads: int, gpus: float, items: int
 ) -> Iterator[tuple[int, tuple[type[BaseException], ...]]]:
     """How many jobs run at once, and what is raised when a worker dies."""
     if engine == "processes":

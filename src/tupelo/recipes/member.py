@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ class MemberOptions:
 
     meta_classes: int = 12
     most_per_class: int | None = 500
-    learns: Literal["classification", "recipe"] = "classification"
+    learns: str = "classification"
     normalize: bool = False
     nca: bool = False
     distance: bool = False

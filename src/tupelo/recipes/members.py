@@ -31,7 +31,6 @@ from tupelo.recipes.member import (
     folder_of,
     train_member,
 )
-from tupelo.recipes.names import Engine
 from tupelo.recipes.recipe import RetrievalRecipe
 from tupelo.sections import Section, Table, to_json
 from tupelo.training.settings import MAY_CHANGE
@@ -88,7 +87,7 @@ def train_members(
     learners: int = 12,
     options: MemberOptions | None = None,
     bags: Bags | None = None,
-    engine: Engine = "sequential",
+    engine: str = "sequential",
     jobs: int | None = None,
     address: str | None = None,
     threads: int | None = None,
@@ -249,7 +248,7 @@ def _plan(
     bags: Bags,
     threads: int | None,
     jobs: int | None,
-    engine: Engine,
+    engine: str,
 ) -> int:
     """Write what all members have in common, or compare it with what is there; the threads."""
     path = out / FOLDER / PLAN
