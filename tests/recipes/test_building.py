@@ -66,7 +66,7 @@ def test_everything_but_limits_is_resolved():
     open_still = {name for name, value in recipe.model_dump().items() if value is None}
     assert open_still == {
         "weights", "steps", "clip_norm", "chunk", "patience", "tensorboard", "learners",
-        "jobs",
+        "jobs", "threads",
     }  # fmt: skip
     assert (recipe.size, recipe.channels, recipe.augment) == ((16, 20), "3", "crop-flip")
     assert building.resolve(recipe, pictures([20] * 8, (16, 20, 3))) == recipe

@@ -13,7 +13,7 @@ from torch import nn
 from tupelo.data import ImageSet
 from tupelo.errors import InputError
 from tupelo.inference import evaluate
-from tupelo.models import Embedder, embedder
+from tupelo.models import Embedder, Ensemble, embedder
 from tupelo.recipes import building, methods
 from tupelo.recipes.combinations import (
     OTHERS,
@@ -23,9 +23,12 @@ from tupelo.recipes.combinations import (
     advice,
     as_markdown,
     completed,
+    ensembles_as_markdown,
+    ensembles_table,
     refusal,
     table,
 )
+from tupelo.recipes.ensembles import build_ensemble
 from tupelo.recipes.names import CLASS_LOSSES
 from tupelo.recipes.reading import recipe_from
 from tupelo.recipes.recipe import RetrievalRecipe
@@ -67,7 +70,7 @@ def untrained(*, batch_norm: bool) -> Embedder:
     return embedder(layers, dim=16, channels=1, features=32, batch_norm=batch_norm)
 
 
-def score(model: Embedder) -> float:
+def score(model: Embedder | Ensemble) -> float:
     return evaluate(model, pictures()[1], clustering=False).as_dict()["map@r"]
 
 
@@ -97,6 +100,55 @@ def test_a_combination_trains_or_is_refused(cell):
     assert score(model) > start(bool(recipe.batch_norm)) + GAIN
 
 
+LEARNERS = {"abe": {"learners": 2, "ensemble_options": {"cut": "2"}}, "bier": {"learners": 2}}
+
+
+def learners(made: Combination) -> RetrievalRecipe:
+    recipe = resolved(made._replace(ensemble="none"))
+    return recipe_from(recipe.model_dump() | {"ensemble": made.ensemble} | LEARNERS[made.ensemble])
+
+
+def untrained_ensemble(recipe: RetrievalRecipe) -> Embedder | Ensemble:
+    torch.manual_seed(0)
+    layers = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(512, 32), nn.ReLU(),
+    )  # fmt: skip
+    single = embedder(layers, dim=16, channels=1, features=32, size=None)
+    return build_ensemble(recipe, single)
+
+
+@pytest.mark.parametrize("cell", list(ensembles_table()), ids=" ".join)
+def test_learners_train_or_are_refused(cell):
+    made = ensembles_table()[cell]
+    if reason := refusal(made):
+        values = {"source": "x", "loss": made.loss, "ensemble": made.ensemble}
+        values |= {"synthesis": made.synthesis, "memory": 9 * made.memory}
+        values |= {"positives": made.positives, "negatives": made.negatives}
+        with pytest.raises(InputError, match=re.escape(reason)):
+            recipe_from(values)
+        return
+    recipe = learners(made)
+    assert recipe.combination == made._replace(normalize=recipe.normalize)
+    model, train = untrained_ensemble(recipe), pictures()[0]
+    before = score(model)
+    fit(
+        model,
+        methods.build_objective(recipe, train, model),
+        train,
+        settings=building.build_settings(recipe),
+        batches=building.build_batches(recipe, train),
+    )
+    assert score(model) > before + GAIN
+
+
+def test_the_table_of_ensembles_has_all_cells():
+    refused = {cell for cell, made in ensembles_table().items() if refusal(made)}
+    assert len(ensembles_table()) == 2 * 3 * 2 * 4
+    assert {cell[2] for cell in refused} == {"HDML", "memory"}
+    assert {cell[0][:4] for cell in refused if cell[2] == "memory"} == {"BIER"}
+
+
 def test_the_table_has_all_cells():
     assert len(CELLS) == 5 * 4 * 4
     assert {cell[:2] for cell in CELLS} == {(loss, name) for loss in SHOWN for name in SELECTIONS}
@@ -106,6 +158,8 @@ def test_the_page_shows_the_table():
     text = PAGE.read_text(encoding="utf-8")
     shown = text.partition("<!-- table -->\n")[2].partition("<!-- end -->")[0].strip()
     assert shown == as_markdown().strip(), f"write as_markdown() into {PAGE.name}"
+    shown = text.partition("<!-- ensembles -->\n")[2].partition("<!-- end -->")[0].strip()
+    assert shown == ensembles_as_markdown().strip(), f"write it into {PAGE.name}"
 
 
 REASONS = {

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     "tupelo train photos.csv --column path=file --size 32 --out runs/table\n\n"
     "tupelo train photos/ --backbone resnet18 --loss arcface --out runs/arcface\n\n"
     "tupelo train photos/ --loss triplet --synthesis hdml --out runs/hdml\n\n"
+    "tupelo train photos/ --ensemble abe --learners 8 --loss contrastive --out runs/abe\n\n"
+    "tupelo train photos/ --ensemble dreml --engine processes --jobs 2 --out runs/dreml\n\n"
     "tupelo train other/ --recipe runs/photos/recipe.yaml --epochs 40 --out runs/other\n\n"
     "Repeat a command to resume it. What is not given is chosen from the pictures \\[so], said "
     "on the screen and written into RUN/recipe.yaml. --pretrained starts from published weights "

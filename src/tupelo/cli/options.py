@@ -16,7 +16,7 @@ from tupelo.recipes.recipe import RetrievalRecipe, panel_of
 OF_LOSS = {"positives", "negatives", "normalize", "batches", "loss_options"}
 OF_BATCHES = {"positives", "negatives", "per_class"}
 OF_SYNTHESIS = {"batch_norm", "batches", "synthesis_options"}
-OF_ENSEMBLE = {"learners", "ensemble_options", "engine", "jobs"}
+OF_ENSEMBLE = {"learners", "ensemble_options", "engine", "jobs", "threads"}
 
 
 def with_recipe_options(command: Callable[..., None]) -> Callable[..., None]:

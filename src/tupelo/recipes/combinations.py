@@ -331,17 +331,49 @@ def table() -> dict[tuple[str, str, str], Combination]:
     }
 
 
+ENSEMBLES: Mapping[str, Ensemble] = {"ABE": "abe", "BIER": "bier"}
+OF_ENSEMBLES: tuple[LossName, ...] = ("contrastive", "multi-similarity", "margin")
+
+
+def ensembles_table() -> dict[tuple[str, str, str], Combination]:
+    """The combinations of the table of ensembles, by ensemble and loss, selection, addition.
+
+    >>> ensembles_table()["BIER, margin", "EPS", "IAA"].negatives
+    'distance-weighted'
+    """
+    return {
+        (f"{name}, {loss}", selection, addition): completed(
+            Combination(loss, **SELECTIONS[selection])._replace(
+                ensemble=ensemble, **ADDITIONS[addition]
+            )
+        )
+        for name, ensemble in ENSEMBLES.items()
+        for loss in OF_ENSEMBLES
+        for selection in ("random", "EPS")
+        for addition in ("nothing", "HDML", "IAA", "memory")
+    }
+
+
 def as_markdown() -> str:
     """The table of docs/combinations.md: what trains, what is refused, and why."""
+    return _markdown("loss", table())
+
+
+def ensembles_as_markdown() -> str:
+    """The same of learners."""
+    return _markdown("ensemble, loss", ensembles_table())
+
+
+def _markdown(first: str, combinations: Mapping[tuple[str, str, str], Combination]) -> str:
     notes: list[str] = []
     cells: dict[tuple[str, str], list[str]] = {}
-    for (loss, selection, _), combination in table().items():
+    for (loss, selection, _), combination in combinations.items():
         refused = refusal(combination)
         said = [refused] if refused else list(advice(combination))
         notes += [note for note in said if note not in notes]
         marks = "".join(f" [{notes.index(note) + 1}]" for note in said)
         cells.setdefault((loss, selection), []).append(("no" if refused else "yes") + marks)
-    head = ["loss", "selection", *ADDITIONS]
+    head = [first, "selection", *ADDITIONS]
     lines = [
         "| " + " | ".join(cells) + " |"
         for cells in (head, ["---"] * len(head), *([*row, *marks] for row, marks in cells.items()))

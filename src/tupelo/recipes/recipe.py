@@ -276,6 +276,12 @@ class RetrievalRecipe(BaseModel):
     jobs: int | None = _option(
         None, "Machine", "learners of dreml that train at once [as many as processors]", ge=1
     )
+    threads: int | None = _option(
+        None,
+        "Machine",
+        "of a learner of dreml, whose last bits depend on them [processors divided by --jobs]",
+        ge=1,
+    )
     workers: int = _option(0, "Machine", "processes that prepare batches", ge=0)
     checkpoint_every: int | None = _option(
         500, "Machine", "steps between checkpoints; one follows each epoch anyway", ge=1
@@ -382,10 +388,14 @@ class RetrievalRecipe(BaseModel):
             )
         if self.ensemble == "dreml":
             self._agree_on_members()
-        elif (self.engine, self.jobs) != ("sequential", None):
+        elif (self.engine, self.jobs, self.threads) != (
+            "sequential",
+            None,
+            None,
+        ):
             raise ValueError(
-                "--engine and --jobs need --ensemble dreml, whose learners train apart; the "
-                "learners of others train together: take --processes"
+                "--engine, --jobs and --threads need --ensemble dreml, whose learners train "
+                "apart; those of others train together: take --processes"
             )
 
     def _agree_on_members(self) -> None:

@@ -244,6 +244,7 @@ def _members(
         options=member_options(recipe),
         engine=recipe.engine,
         jobs=recipe.jobs,
+        threads=recipe.threads,
         progress=watcher.members,
     )
     epochs = max(record.epochs for record in trained.records)
