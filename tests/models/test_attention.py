@@ -90,9 +90,12 @@ def test_one_batch_of_all_learners_equals_a_loop_over_them(images):
 def test_gradients_of_the_batch_equal_those_of_the_loop(images, monkeypatch):
     """Without normalisation both ways are the same function, gradients included."""
     net = nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 5, 3, stride=2, padding=1), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-    )  # fmt: skip
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(4, 5, 3, stride=2, padding=1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
     model = attentive(embedder(net, features=5, dim=6, channels=1), 3, cut="1").double()
     objective = attention_based(OnPairs(SquaredContrastive()), 3)
     found = []
@@ -231,7 +234,7 @@ def test_export_is_one_graph_that_answers_as_torch_does(tmp_path, images, make):
     report = onnx(model.eval(), tmp_path / "model.onnx", frame=Frame(28, 28, 1))
     assert report.agreement is not None
     assert report.agreement.good
-    assert report.agreement.limit == 1e-4
+    assert report.agreement.tolerance == 1e-4
     assert "12" in report.shapes[1]
 
 
