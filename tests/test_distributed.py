@@ -18,7 +18,8 @@ two = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(two)
 
 DTYPES = (torch.float32, torch.float64)
-FLOAT32_ERROR = {"HardnessAware": 3e-6}  # 1.2e-6 was seen, in gradients of 1e4 J_soft
+# 1.2e-6 was seen, in gradients of 1e4 J_soft, and 3e-6, in those of margins of negatives times 50
+FLOAT32_ERROR = {"HardnessAware": 3e-6, "Boosted": 1e-5}
 
 
 @pytest.fixture(scope="module")

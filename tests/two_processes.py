@@ -11,8 +11,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tupelo import losses
 from tupelo.distributed import gather
+from tupelo.ensembles import Boosted
 from tupelo.errors import InputError
-from tupelo.models import embedder
+from tupelo.models import divided, embedder
 from tupelo.objectives import Memory, OnClasses, OnPairs, OnTuples, PerLearner, Sum
 from tupelo.selection import AllTuples, PerAnchor
 from tupelo.synthesis import AugmentedClasses, HardnessAware, IntraClassAugmented
@@ -65,6 +66,14 @@ OBJECTIVES = {
         weight_decay=0.01,
         max_negatives=1,
     ),
+    "Boosted": lambda model: Boosted(
+        OBJECTIVES["BinomialDeviance"](),
+        model,
+        diversity="adversarial",
+        diversity_weight=0.1,
+        constraint_weight=1.0,
+        hidden=8,
+    ),
 }
 
 
@@ -91,6 +100,18 @@ class Heads(nn.Module):
         return self.model.embed(self.model.backbone(rows))
 
 
+class Parts(nn.Module):
+    """Learners of one linear layer, fed with rows instead of pictures."""
+
+    def __init__(self, dtype: torch.dtype):
+        super().__init__()
+        whole = embedder(nn.Linear(6, 5), features=5, dim=DIM, channels=1)
+        self.model = divided(whole, learners=2).to(dtype)
+
+    def forward(self, rows):
+        return self.model.embed(self.model.embedder.backbone(rows))
+
+
 def batch(step: int, dtype: torch.dtype):
     generator = torch.Generator().manual_seed(step)
     n = sum(BATCHES[step])
@@ -100,8 +121,8 @@ def batch(step: int, dtype: torch.dtype):
 
 def build(name: str, dtype: torch.dtype):
     torch.manual_seed(1)
-    if name == "HardnessAware":
-        network = Heads(dtype)
+    if name in ("HardnessAware", "Boosted"):
+        network = Heads(dtype) if name == "HardnessAware" else Parts(dtype)
         return network, OBJECTIVES[name](network.model).to(dtype)
     objective = OBJECTIVES[name]().to(dtype)
     network = Linear(2 if name == "PerLearner" else 1, dtype)
