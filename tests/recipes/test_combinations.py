@@ -1,6 +1,7 @@
 """The table of combinations: what is said to train does, on digits never seen in training."""
 
 import re
+from collections import OrderedDict
 from functools import cache
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def test_a_combination_trains_or_is_refused(cell):
     assert score(model) > start(bool(recipe.batch_norm)) + GAIN
 
 
-LEARNERS = {"abe": {"learners": 2, "ensemble_options": {"cut": "2"}}, "bier": {"learners": 2}}
+LEARNERS = {"abe": {"learners": 2, "ensemble_options": {"cut": "smaller"}}, "bier": {"learners": 2}}
 
 
 def learners(made: Combination) -> RetrievalRecipe:
@@ -110,10 +111,13 @@ def learners(made: Combination) -> RetrievalRecipe:
 
 def untrained_ensemble(recipe: RetrievalRecipe) -> Embedder | Ensemble:
     torch.manual_seed(0)
-    layers = nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(512, 32), nn.ReLU(),
-    )  # fmt: skip
+    named = {
+        "first": nn.Conv2d(1, 8, 3, padding=1), "active": nn.ReLU(), "smaller": nn.MaxPool2d(2),
+        "second": nn.Conv2d(8, 16, 3, padding=1), "again": nn.ReLU(),
+        "pool": nn.AdaptiveAvgPool2d((4, 8)), "flat": nn.Flatten(),
+        "last": nn.Linear(512, 32), "end": nn.ReLU(),
+    }  # fmt: skip
+    layers = nn.Sequential(OrderedDict(named))
     single = embedder(layers, dim=16, channels=1, features=32, size=None)
     return build_ensemble(recipe, single)
 
