@@ -257,7 +257,7 @@ def killer(out, number, times=1):
 
 
 def long_recipe():
-    return recipe_for(drawn(), epochs=40)
+    return recipe_for(drawn(), epochs=6)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from tupelo.training import Progress
 
 ENGINES: tuple[str, ...] = get_args(Engine)
 LOOK_SECONDS = 0.5
+LEAST = 2  # workers: joblib runs the jobs of a single one in this process, whose death ends the run
 log = logging.getLogger(__name__)
 
 
@@ -123,9 +124,9 @@ def _all(
     if engine == "ray":
         options = {"backend": "ray", "ray_remote_args": {"num_cpus": threads, "num_gpus": gpus}}
     # one at a time to each worker: a member takes long, and none is to wait for a busy one
-    alone: dict[str, Any] = {"batch_size": 1, "pre_dispatch": "n_jobs"}
+    alone: dict[str, Any] = {"batch_size": 1, "pre_dispatch": jobs}
     with parallel_config(**options):
-        Parallel(n_jobs=min(jobs, len(items)), **alone)(delayed(work)(item) for item in items)
+        Parallel(n_jobs=max(LEAST, jobs), **alone)(delayed(work)(item) for item in items)
 
 
 @contextmanager
@@ -148,7 +149,7 @@ def _started(
     if begun and address is None:
         ray.init(
             address="local",
-            num_cpus=at_once * threads,
+            num_cpus=max(LEAST, at_once) * threads,
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.WARNING,
@@ -165,11 +166,12 @@ def _started(
         there = ray.cluster_resources()
         if jobs is None and address is not None:
             at_once = max(1, min(items, int(there.get("CPU", 1)) // threads))
-        for kind, asked in (("CPU", at_once * threads), ("GPU", at_once * gpus)):
+        workers = max(LEAST, at_once)
+        for kind, asked in (("CPU", workers * threads), ("GPU", workers * gpus)):
             if asked > there.get(kind, 0):
                 raise InputError(
-                    f"jobs={at_once} need {asked:g} {kind}s of Ray, which has "
-                    f"{there.get(kind, 0):g}; give fewer jobs or threads"
+                    f"jobs={at_once}, {workers} workers, need {asked:g} {kind}s of Ray, which has "
+                    f"{there.get(kind, 0):g}; give fewer jobs, threads or gpus"
                 )
         gone = (exceptions.ObjectLostError, exceptions.NodeDiedError)
         yield at_once, (exceptions.RayActorError, exceptions.WorkerCrashedError, *gone)
