@@ -193,7 +193,7 @@ def load(dataset: str) -> Task:
 
 def _colour(dataset: str) -> Task:
     parts = data.known(dataset)
-    pixels, labels = zip(*map(_arrays, (parts.train, parts.validation, parts.test)), strict=True)
+    pixels, labels = zip(*map(arrays, (parts.train, parts.validation, parts.test)), strict=True)
     features = _frozen(dataset, torch.cat(pixels)).split([len(part) for part in labels])
     return Task(
         features[0], labels[0], (features[1], labels[1]), features[2], labels[2], pixels[2],
@@ -203,10 +203,10 @@ def _colour(dataset: str) -> Task:
 
 def _omniglot(dataset: str) -> Task:
     parts = data.known(dataset, size=28)
-    inputs, labels = _arrays(parts.train)
-    test, test_labels = _arrays(parts.test)
+    inputs, labels = arrays(parts.train)
+    test, test_labels = arrays(parts.test)
     return Task(
-        inputs, labels, _arrays(parts.validation.subset(range(1000))), test, test_labels, test,
+        inputs, labels, arrays(parts.validation.subset(range(1000))), test, test_labels, test,
         steps=250, classes=24, per_class=4, rates=(3e-3,),
     )  # fmt: skip
 
@@ -214,8 +214,8 @@ def _omniglot(dataset: str) -> Task:
 def _fashion(dataset: str) -> Task:
     """Five classes train, too few to choose on some; the others test, on official test pictures."""
     parts = data.known(dataset, split="given", validation=0)
-    inputs, labels = _arrays(parts.train)
-    test, test_labels = _arrays(parts.test)
+    inputs, labels = arrays(parts.train)
+    test, test_labels = arrays(parts.test)
     seen, unseen = labels < 5, test_labels >= 5
     return Task(
         inputs[seen], labels[seen], None, test[unseen], test_labels[unseen], test[unseen],
@@ -224,7 +224,8 @@ def _fashion(dataset: str) -> Task:
     )  # fmt: skip
 
 
-def _arrays(part: data.ImageSet) -> tuple[Tensor, Tensor]:
+def arrays(part: data.ImageSet) -> tuple[Tensor, Tensor]:
+    """All pictures of a part, and their labels."""
     batch = part.batch(np.arange(len(part)))
     return batch.images, batch.labels
 

@@ -388,27 +388,34 @@ TEST_CHARACTERS = 200
 
 def _omniglot() -> Task:
     """512 features of a small ConvNet trained on alphabets that are not used any further."""
-    parts = data.known("omniglot", size=28)
-    alphabet = [name.rsplit("/", 1)[0] for name in parts.train.class_names]
-    first = sorted(set(alphabet))[:OTHER_ALPHABETS]
-    other = np.array([name in first for name in alphabet])[parts.train.labels]
-    sets = parts.train.subset(np.flatnonzero(~other)), parts.validation, parts.test
-    labels = [torch.from_numpy(np.unique(one.labels, return_inverse=True)[1]) for one in sets]
+    other, sets, labels = omniglot_sets()
     kept = Path(os.environ.get("TUPELO_FEATURES", "runs/features")) / "omniglot.npz"
     if not kept.exists():
-        made = _convnet(parts.train.subset(np.flatnonzero(other)))
-        features = [
-            torch.cat([made(one.batch(rows).images) for rows in _chunks(len(one))]).numpy()
-            for one in sets
-        ]
+        made = convnet(other)
+        with torch.no_grad():
+            features = [
+                torch.cat([made(one.batch(rows).images).features for rows in chunks(len(one))])
+                for one in sets
+            ]
         kept.parent.mkdir(parents=True, exist_ok=True)
         new = kept.with_suffix(f".{os.getpid()}.npz")
-        np.savez(new, *features)
+        np.savez(new, *[one.numpy() for one in features])
         new.replace(kept)
     found = np.load(kept)
     features = [torch.from_numpy(found[name]) for name in found.files]
     task = Task(*zip(features, labels, strict=True))
     return task._replace(test=_first(task.test, TEST_CHARACTERS))
+
+
+def omniglot_sets() -> tuple[data.ImageSet, list[data.ImageSet], list[Tensor]]:
+    """Pictures of the other alphabets; those to train, choose and test on, and their labels."""
+    parts = data.known("omniglot", size=28)
+    alphabet = [name.rsplit("/", 1)[0] for name in parts.train.class_names]
+    first = sorted(set(alphabet))[:OTHER_ALPHABETS]
+    other = np.array([name in first for name in alphabet])[parts.train.labels]
+    sets = [parts.train.subset(np.flatnonzero(~other)), parts.validation, parts.test]
+    labels = [torch.from_numpy(np.unique(one.labels, return_inverse=True)[1]) for one in sets]
+    return parts.train.subset(np.flatnonzero(other)), sets, labels
 
 
 def _pixels() -> Task:
@@ -417,7 +424,7 @@ def _pixels() -> Task:
     sets = parts.train, parts.validation, parts.test
     inputs = [
         torch.cat(
-            [nn.functional.avg_pool2d(one.batch(rows).images, 2) for rows in _chunks(len(one))]
+            [nn.functional.avg_pool2d(one.batch(rows).images, 2) for rows in chunks(len(one))]
         )
         for one in sets
     ]
@@ -431,16 +438,22 @@ def _first(part: tuple[Tensor, Tensor], classes: int) -> tuple[Tensor, Tensor]:
     return part[0][kept], part[1][kept]
 
 
-def _chunks(n: int) -> list[np.ndarray]:
+def chunks(n: int) -> list[np.ndarray]:
+    """All rows, so many at once."""
     return np.split(np.arange(n), range(ROWS, n, ROWS))
 
 
-def _convnet(pictures: data.ImageSet) -> Callable[[Tensor], Tensor]:
-    """The network: 300 steps of 24 x 4, multi-similarity; its features are averages of quarters."""
-    torch.manual_seed(0)
+def omniglot_body() -> ConvNet:
+    """Four blocks whose features are averages of quarters of the last map."""
     body = ConvNet(channels=1, widths=(16, 32, 64, 128))
     body.blocks[-1][-1] = nn.AdaptiveAvgPool2d(2)
-    model = embedder(body, features=512, dim=64, channels=1)
+    return body
+
+
+def convnet(pictures: data.ImageSet) -> Embedder:
+    """The network: 300 steps of 24 x 4, multi-similarity."""
+    torch.manual_seed(0)
+    model = embedder(omniglot_body(), features=512, dim=64, channels=1)
     labels = np.unique(pictures.labels, return_inverse=True)[1]
     batches = data.ClassBalanced(labels, classes=24, per_class=4)
     objective = OnPairs(losses.MultiSimilarity())
@@ -454,10 +467,4 @@ def _convnet(pictures: data.ImageSet) -> Callable[[Tensor], Tensor]:
         value.total.backward()
         optimizer.step()
         schedule.step()
-    model.eval()
-
-    @torch.no_grad()
-    def features(images: Tensor) -> Tensor:
-        return model(images).features
-
-    return features
+    return model.eval()

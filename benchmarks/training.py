@@ -3,6 +3,7 @@
     python benchmarks/training.py            about 8 minutes on 2 idle cores; writes docs/results
     python benchmarks/training.py --quick    under a minute; prints only
     python benchmarks/training.py --synthesis    about 5 minutes; the cost of HDML and IAA alone
+    python benchmarks/training.py --ensembles    about 3 minutes; the cost of ABE-8 alone
 
 Both sides train the same timm network on the same files with the same batches of P x K, random
 resized crops and flips of the same strength, multi-similarity loss and AdamW:
@@ -16,7 +17,8 @@ resized crops and flips of the same strength, multi-similarity loss and AdamW:
 All of them take turns in one process, each turn after two untimed steps; medians over the turns.
 
 With --synthesis the sides are objectives: the same `tupelo.fit` with a plain loss, with IAA and
-with HDML around it. Each part of the page is kept until it is measured again.
+with HDML around it. With --ensembles they are steps of ABE-8, learners in one batch or in turn, see
+`training_ensembles.py`. Each part of the page is kept until it is measured again.
 """
 
 import argparse
@@ -40,6 +42,7 @@ from pytorch_metric_learning.samplers import MPerClassSampler
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
+import training_ensembles
 import tupelo as tp
 from results import FOLDER, machine
 from tupelo.inference import fast_precision
@@ -83,6 +86,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="first case, fewer turns, no page")
     parser.add_argument("--synthesis", action="store_true", help="only the cost of HDML and IAA")
+    parser.add_argument("--ensembles", action="store_true", help="only the cost of ABE-8")
+    parser.add_argument("--note", default="", help="a remark for the part that is measured")
     parser.add_argument("--turns", type=int, default=3, help="turns of each side (default 3)")
     options = parser.parse_args()
     torch.set_num_threads(THREADS)
@@ -90,16 +95,22 @@ def main() -> None:
     turns = 2 if options.quick else options.turns
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        write_pictures(Path(folder), classes=64, per_class=16)
-        if options.synthesis:
-            part = {"rows": synthesis(cases[0], Path(folder), turns)}
-            print(synthesis_table(part["rows"]))
+        if options.ensembles:
+            some = training_ensembles.CASES[: 1 if options.quick else None]
+            part = {"rows": [training_ensembles.measure(case, turns) for case in some]}
+            print(training_ensembles.table(part["rows"]))
         else:
-            part = {"rows": [measure(case, Path(folder), turns) for case in cases]}
-            print(as_table(part["rows"]))
+            write_pictures(Path(folder), classes=64, per_class=16)
+            if options.synthesis:
+                part = {"rows": synthesis(cases[0], Path(folder), turns)}
+                print(synthesis_table(part["rows"]))
+            else:
+                part = {"rows": [measure(case, Path(folder), turns) for case in cases]}
+                print(as_table(part["rows"]))
     if options.quick:
         return
-    command = "python benchmarks/training.py" + " --synthesis" * options.synthesis
+    name = "synthesis" * options.synthesis or "ensembles" * options.ensembles
+    command = "python benchmarks/training.py" + f" --{name}" * bool(name)
     part["made"] = {
         "command": command,
         "date": date.today().isoformat(),
@@ -107,10 +118,10 @@ def main() -> None:
         "threads": THREADS,
         "turns": turns,
         "minutes": round((time.perf_counter() - started) / 60, 1),
-    }
+    } | ({"note": options.note} if options.note else {})
     kept = FOLDER / "training-speed.json"
     numbers = json.loads(kept.read_text()) if kept.exists() else {}
-    numbers.update({"synthesis": part} if options.synthesis else part)
+    numbers.update({name: part} if name else part)
     kept.write_text(json.dumps(numbers, indent=1) + "\n")
     write_page(numbers)
 
@@ -454,6 +465,8 @@ Tupelo trains in float32, and the gain is what the channels-last layout and the 
         text += f"\n{made['note']}\n"
     if "synthesis" in numbers:
         text += synthesis_text(numbers["synthesis"])
+    if "ensembles" in numbers:
+        text += training_ensembles.text(numbers["ensembles"])
     (FOLDER / "training-speed.md").write_text(text)
 
 
