@@ -2,15 +2,19 @@ import pytest
 import torch
 
 from tupelo.errors import InputError
-from tupelo.models import ManyHeads, embedder, many_heads
+from tupelo.models import ConvNet, ManyHeads, embedder, many_heads
+
+
+def small():
+    torch.manual_seed(0)
+    return embedder(ConvNet(channels=1, widths=(4, 6, 8, 8)), dim=12, channels=1, size=16)
 
 
 def test_learners_share_the_first_part_alone():
-    torch.manual_seed(0)
-    network = embedder("convnet", dim=12, channels=1)
+    network = small()
     weight = network.backbone.blocks[2][0].weight.detach().clone()
     model = many_heads(network, 3).eval()
-    images = torch.rand(2, 1, 28, 28)
+    images = torch.rand(2, 1, 16, 16)
     shared = model.spatial(images)
     for one, deep, head in zip(model(images), model.deep, model.heads, strict=True):
         assert torch.equal(deep.layers[0].weight, weight)
@@ -21,13 +25,20 @@ def test_learners_share_the_first_part_alone():
 
 
 def test_one_learners_loss_leaves_the_others_alone():
-    model = many_heads(embedder("convnet", dim=12, channels=1), 3)
-    model(torch.rand(4, 1, 28, 28))[1].raw.square().sum().backward()
+    model = many_heads(small(), 3)
+    model(torch.rand(4, 1, 16, 16))[1].raw.square().sum().backward()
     reached = [deep.layers[0].weight.grad is not None for deep in model.deep]
     assert reached == [False, True, False]
 
 
+def test_heads_need_nothing_for_attention_behind_the_cut():
+    """What `attentive` refuses: a trunk that cannot keep the size of the map."""
+    network = embedder("convnext_atto", dim=4, channels=1, size=32)
+    output = many_heads(network, 2, cut="stages.1").eval()(torch.rand(2, 1, 32, 32))
+    assert [tuple(one.z.shape) for one in output] == [(2, 2), (2, 2)]
+
+
 def test_as_many_parts_as_learners():
-    model = many_heads(embedder("convnet", dim=12, channels=1), 3)
+    model = many_heads(small(), 3)
     with pytest.raises(InputError, match="3 learners need as many deep parts and heads, got 2"):
         ManyHeads(model.spatial, list(model.deep)[:2], list(model.heads), model.architecture)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from tupelo.errors import InputError
 from tupelo.models.architecture import Architecture, Learners
-from tupelo.models.cutting import Cut, cut, freeze, mixes_rows
+from tupelo.models.cutting import attention_trunk, cut, freeze, mixes_rows
 from tupelo.models.embedder import Embedder
 from tupelo.models.ensemble import Ensemble
 from tupelo.models.rebuilding import ENSEMBLES, rebuilt_embedder
@@ -181,7 +181,7 @@ def attentive(
 
     Raises:
         InputError: `learners` < 1 or no divisor of `dim`, another activation, or a backbone or cut
-            that `tupelo.models.cutting.cut` refuses.
+            that `tupelo.models.cutting.cut` or `attention_trunk` refuses.
 
     >>> from tupelo.models import embedder
     >>> model = attentive(embedder("convnet", dim=32, channels=1), learners=4)
@@ -224,22 +224,25 @@ def glorot_head(embedder: Embedder, width: int) -> nn.Sequential:
 
 def _attentive(embedder: Embedder, learners: Learners) -> Attentive:
     parts = cut(embedder.backbone, embedder.architecture, learners.cut or None)
-    return Attentive(
+    trunk, attended = attention_trunk(parts)
+    channels = parts.shapes[0][1]
+    model = Attentive(
         parts.spatial,
-        parts.trunk.to(memory_format=torch.channels_last),
-        [_mask(parts, learners.activation) for _ in learners.widths],
+        trunk.to(memory_format=torch.channels_last),
+        [_mask(attended, channels, learners.activation) for _ in learners.widths],
         parts.deep,
         glorot_head(embedder, learners.widths[0]),
         replace(embedder.architecture, learners=replace(learners, cut=parts.name)),
     )
+    return model.to(next(embedder.parameters()).device)  # with what is new
 
 
-def _mask(parts: Cut, activation: str) -> nn.Sequential:
-    convolution = nn.Conv2d(parts.attended, parts.channels, 1)
+def _mask(attended: int, channels: int, activation: str) -> nn.Sequential:
+    convolution = nn.Conv2d(attended, channels, 1)
     nn.init.xavier_uniform_(convolution.weight)
     nn.init.zeros_(convolution.bias)  # pyright: ignore[reportArgumentType]
     if activation == "relu":
-        return nn.Sequential(convolution, nn.BatchNorm2d(parts.channels), nn.ReLU())
+        return nn.Sequential(convolution, nn.BatchNorm2d(channels), nn.ReLU())
     return nn.Sequential(convolution, nn.Sigmoid() if activation == "sigmoid" else Range())
 
 

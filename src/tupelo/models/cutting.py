@@ -3,7 +3,7 @@
 import copy
 from collections import OrderedDict
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from tupelo.errors import InputError
 from tupelo.models.architecture import GOOGLENET, Architecture
 
 PUBLISHED_CUT = "maxpool3"  # of GoogLeNet: "pool3", before inception 4a
-PROBE_SIDE = 64  # pixels of the picture that is sent through, where the model has no size
+PROBE_SIDE = 96  # pixels of the picture that is sent through, where the model has no size
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 
 
@@ -71,24 +71,19 @@ class Deep(nn.Module):
 
 
 class Cut(NamedTuple):
-    """A backbone in two parts, and what attention is computed with.
+    """A backbone in two parts.
 
     Attributes:
         name: of the last module before the cut.
         spatial: pictures to the map S; modules of the backbone itself.
         deep: the map to features; modules of the backbone itself.
-        trunk: a separate copy, with its weights, of what follows the cut as far as maps keep
-            their size, without pooling and with all strides 1, so that it keeps the size of S.
-        channels: e of the map S.
-        attended: channels of what the trunk returns.
+        shapes: of the map S of one picture, and of what each module of `deep` makes of it.
     """
 
     name: str
     spatial: Spatial
     deep: Deep
-    trunk: nn.Sequential
-    channels: int
-    attended: int
+    shapes: tuple[torch.Size, ...]
 
 
 def cut(backbone: nn.Module, architecture: Architecture, name: str | None = None) -> Cut:
@@ -109,13 +104,13 @@ def cut(backbone: nn.Module, architecture: Architecture, name: str | None = None
 
     Raises:
         InputError: the backbone is no chain, has no module of that name, the cut leaves nothing
-            before or behind it, does not stand behind a map, or the trunk cannot keep its size.
+            behind it, or does not stand behind a map.
 
     >>> from tupelo.models import embedder
     >>> model = embedder("convnet", channels=1)
     >>> parts = cut(model.backbone, model.architecture)
-    >>> parts.name, parts.channels, parts.attended
-    ('blocks.1', 64, 128)
+    >>> parts.name, parts.shapes[0][1]  # channels of the map
+    ('blocks.1', 64)
     """
     steps = OrderedDict(_steps(backbone))
     side = architecture.size or PROBE_SIDE
@@ -134,26 +129,44 @@ def cut(backbone: nn.Module, architecture: Architecture, name: str | None = None
             f"cut must name a module that returns a map (b, c, h, w) with more modules behind it, "
             f"got {name!r}, which returns {tuple(shape)}; maps come from {_maps(shapes)}"
         )
-    before, behind = names[: last + 1], names[last + 1 :]
-    for module in steps[behind[0]].modules():
-        if getattr(module, "inplace", False):
-            vars(module)["inplace"] = False  # it would change the map that others see too
-    copied = _trunk_steps(behind, shapes)
-    if not copied:
-        raise InputError(
-            f"cut={name!r} leaves no maps behind it for attention to be computed from; cut "
-            f"earlier, behind one of {_maps(shapes)}"
-        )
-    parts = Cut(
+    behind = nn.Sequential(*(steps[step] for step in names[last + 1 :]))
+    _keep_input(behind)
+    return Cut(
         name,
-        Spatial(nn.Sequential(*(steps[step] for step in before)), architecture),
-        Deep(nn.Sequential(*(steps[step] for step in behind))),
-        nn.Sequential(*(_without_strides(steps[step]) for step in copied)),
-        shape[1],
-        shapes[copied[-1]][1],
+        Spatial(nn.Sequential(*(steps[step] for step in names[: last + 1])), architecture),
+        Deep(behind),
+        tuple(shapes[step] for step in names[last:]),
     )
-    _check_trunk(parts, torch.rand(shape).to(like))
-    return parts
+
+
+def attention_trunk(parts: Cut) -> tuple[nn.Sequential, int]:
+    """What attention is computed with: a copy of what follows the cut as long as maps keep a size.
+
+    It has the weights of what it is a copy of, but all strides are 1 and nothing is pooled, so
+    that it keeps the size of the map at the cut.
+
+    Returns:
+        The trunk, and the channels of its maps.
+
+    Raises:
+        InputError: nothing with weights follows before maps end, or the copy cannot keep the size.
+
+    >>> from tupelo.models import embedder
+    >>> model = embedder("convnet", channels=1)
+    >>> attention_trunk(cut(model.backbone, model.architecture))[1]
+    128
+    """
+    maps, first, *_ = parts.shapes
+    alike = takewhile(lambda shape: len(shape) == 4 and shape[2:] == first[2:], parts.shapes[1:])
+    taken = len(list(alike))
+    trunk = nn.Sequential(*map(_without_strides, list(parts.deep.layers)[:taken]))
+    if not any(True for _ in trunk.parameters()):
+        raise InputError(
+            f"cut={parts.name!r} leaves no convolutions of maps behind it for attention to be "
+            "computed with; cut earlier"
+        )
+    _check_size(trunk, maps, parts.name)
+    return trunk, parts.shapes[taken][1]
 
 
 def freeze(*parts: nn.Module) -> None:
@@ -175,7 +188,9 @@ def mixes_rows(*parts: nn.Module) -> bool:
 
 def _steps(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
     """The modules of a chain in their order, sequences taken apart."""
-    for name, child in module.named_children():
+    for name, child in module._modules.items():  # named_children leaves out what is there twice
+        if child is None:
+            continue
         if type(child) is nn.Sequential and len(child):
             yield from _steps(child, f"{prefix}{name}.")
         else:
@@ -197,7 +212,7 @@ def _shapes(
             shapes[name] = x.shape
         if not torch.allclose(x.flatten(1), whole.flatten(1), rtol=1e-3, atol=1e-4):
             raise ValueError("its modules in a row return something else")
-    except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+    except (RuntimeError, TypeError, ValueError, AttributeError, AssertionError) as error:
         raise InputError(
             f"the backbone {type(backbone).__name__} cannot be cut, since it is not a chain of its "
             f"modules ({' '.join(str(error).split())[:120]}); take 'convnet', 'googlenet' or a "
@@ -238,15 +253,14 @@ def _place(names: list[str], name: str) -> int:
     return places[-1]
 
 
-def _trunk_steps(behind: list[str], shapes: dict[str, torch.Size]) -> list[str]:
-    """What follows the cut up to the next change of size, at least one step that returns maps."""
-    maps = [name for name in behind if len(shapes[name]) == 4]
-    taken: list[str] = []
-    for name in maps:
-        if taken and shapes[name][2:] != shapes[taken[-1]][2:]:
-            break
-        taken.append(name)
-    return taken
+def _keep_input(steps: nn.Sequential) -> None:
+    """Nothing changes the map at the cut in place, since others see it too."""
+    for step in steps:
+        for module in step.modules():
+            if getattr(module, "inplace", False):
+                vars(module)["inplace"] = False
+        if any(True for _ in step.parameters()):
+            return  # what it returns is new
 
 
 def _without_strides(module: nn.Module) -> nn.Module:
@@ -268,16 +282,16 @@ def _strides(pool: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def _check_trunk(parts: Cut, maps: Tensor) -> None:
-    trunk = copy.deepcopy(parts.trunk).eval()
+def _check_size(trunk: nn.Sequential, maps: torch.Size, name: str) -> None:
+    twin = copy.deepcopy(trunk).eval()
     try:
-        shape = tuple(trunk(maps).shape)
+        shape = tuple(twin(torch.zeros(maps).to(next(twin.parameters()))).shape)
     except RuntimeError as error:
         shape = f"an error ({' '.join(str(error).split())[:100]})"
-    if not isinstance(shape, tuple) or shape[2:] != maps.shape[2:]:
+    if not isinstance(shape, tuple) or shape[2:] != maps[2:]:
         raise InputError(
-            f"masks must have the shape of the map they multiply, {tuple(maps.shape)}, but the "
-            f"modules behind {parts.name!r} without strides return {shape}; cut elsewhere"
+            f"masks must have the shape of the map they multiply, {tuple(maps)}, but the "
+            f"modules behind {name!r} without strides return {shape}; cut elsewhere"
         )
 
 

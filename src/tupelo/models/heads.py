@@ -102,12 +102,13 @@ def many_heads(embedder: Embedder, learners: int = 8, *, cut: str | None = None)
 def _many_heads(embedder: Embedder, learners: Learners) -> ManyHeads:
     parts = cut(embedder.backbone, embedder.architecture, learners.cut or None)
     deep = [parts.deep, *(copy.deepcopy(parts.deep) for _ in learners.widths[1:])]
-    return ManyHeads(
+    model = ManyHeads(
         parts.spatial,
         deep,
         [glorot_head(embedder, width) for width in learners.widths],
         replace(embedder.architecture, learners=replace(learners, cut=parts.name)),
     )
+    return model.to(next(embedder.parameters()).device)  # with what is new
 
 
 def _rebuilt(architecture: Architecture, backbone: nn.Module | None) -> ManyHeads:
