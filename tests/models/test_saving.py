@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tupelo.errors import CheckpointError, InputError
-from tupelo.models import ConvNet, embedder, load, save, saving
+from tupelo.models import ConvNet, attentive, divided, embedder, load, save, saving
 
 
 @pytest.fixture
@@ -66,6 +66,16 @@ def test_a_module_of_the_user_is_noted_and_asked_for(tmp_path):
     assert torch.equal(twin(x).z, model(x).z)
     with pytest.raises(CheckpointError, match="does not fit its architecture"):
         load(tmp_path, backbone=ConvNet(widths=(16, 16)))
+
+
+@pytest.mark.parametrize(
+    ("make", "named"), [(divided, "user, tupelo.models.backbones.ConvNet: "), (attentive, "user: ")]
+)
+def test_the_note_names_the_users_module_where_an_ensemble_has_it_whole(tmp_path, make, named):
+    model = make(embedder(ConvNet(widths=(8, 8, 16)), dim=4), learners=2)
+    save(model, tmp_path)
+    note = json.loads((tmp_path / "model.json").read_text())["note"]
+    assert f"the backbone is a module of the {named}build it and pass it to load(" in note
 
 
 @pytest.mark.parametrize("moment", ["fsync", "replace"])

@@ -42,10 +42,13 @@ def save(
     """
     description: dict[str, Any] = {"format": FORMAT, "architecture": asdict(model.architecture)}
     if model.architecture.backbone == CUSTOM:
-        kind = type(getattr(model, "backbone", model))
+        # an ensemble that cut the backbone no longer has the module itself
+        whole = next((part for part in model.modules() if isinstance(part, Embedder)), None)
+        kind = None if whole is None else type(whole.backbone)
+        named = "" if kind is None else f", {kind.__module__}.{kind.__qualname__}"
         description["note"] = (
-            f"the backbone is a module of the user, {kind.__module__}.{kind.__qualname__}: "
-            "build it and pass it to load(folder, backbone=module)"
+            f"the backbone is a module of the user{named}: build it and pass it to "
+            "load(folder, backbone=module)"
         )
     try:
         text = json.dumps(description | {"about": about or {}}, indent=2, sort_keys=True)
