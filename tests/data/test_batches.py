@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tupelo.data.batches import ClassBalanced, NPair, Shuffled, Triplets
+from tupelo.data.batches import ClassBalanced, NPair, RandomPairs, Shuffled, Triplets
 from tupelo.errors import InputError
 
 
@@ -170,3 +170,92 @@ def test_tuple_makers_refuse(maker):
         maker(labels_of([2, 1, 4]), 1)
     with pytest.raises(InputError, match="but the labels hold 2 classes"):
         maker(labels_of([4, 4]), 3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 12), min_size=2, max_size=12).filter(lambda c: max(c) > 1),
+    pairs=st.integers(2, 9),
+    data=st.data(),
+    epoch=st.integers(0, 5),
+)
+def test_random_pairs_are_of_one_class_first_and_of_two_then(counts, pairs, data, epoch):
+    labels = labels_of(counts)
+    positive = data.draw(st.integers(1, pairs - 1))
+    maker = RandomPairs(labels, pairs, positive=positive)
+    batches = maker.epoch(epoch)
+    assert len(batches) == -(-len(labels) // (2 * pairs))
+    for batch in batches:
+        assert len(batch) == maker.batch_size == 2 * pairs
+        first, second = batch.reshape(-1, 2).T
+        assert (first != second).all(), "never the item itself"
+        same = labels[first] == labels[second]
+        assert same[:positive].all()
+        assert not same[positive:].any()
+
+
+def test_half_of_32_pairs_are_positive_unless_said_otherwise():
+    labels = labels_of([5, 6, 7])
+    maker = RandomPairs(labels)
+    assert (maker.pairs, maker.positive, maker.batch_size) == (32, 16, 64)
+    assert RandomPairs(labels, 5).positive == 2
+
+
+def test_first_of_random_pairs_are_all_items_equally_often():
+    """Of positive pairs all items with a partner, of negative pairs all."""
+    labels = labels_of([1, 4, 7, 12])
+    batches = RandomPairs(labels, 12, positive=6).epoch(3)
+    positive = np.concatenate([batch[:12:2] for batch in batches])
+    negative = np.concatenate([batch[12::2] for batch in batches])
+    for drawn, possible in ((positive, 23), (negative, 24)):
+        times = np.bincount(drawn, minlength=24)
+        assert len(drawn) // possible <= np.sort(times)[24 - possible :].min()
+        assert times.max() <= -(-len(drawn) // possible)
+    alone = np.flatnonzero(labels == 0)
+    assert not np.isin(positive, alone).any()
+
+
+def test_partners_are_drawn_among_all_that_fit_alike():
+    """Each partner as often as another: chi-square of 3,000 draws."""
+    labels = np.array([0, 1, 1, 0, 2, 1, 0])
+    maker = RandomPairs(labels, 2)
+    drawn = np.concatenate([np.concatenate(maker.epoch(n)) for n in range(1500)]).reshape(-1, 2)
+    seen = np.zeros((7, 7))
+    np.add.at(seen, tuple(drawn.T), 1)
+    same = labels[:, None] == labels
+    for item in range(7):
+        for fitting in (same[item] & (np.arange(7) != item), ~same[item]):
+            if fitting.any():
+                counts = seen[item][fitting]
+                chi = ((counts - counts.mean()) ** 2).sum() / counts.mean()
+                # far beyond the 99.9 % points of 1 to 5 degrees of freedom, 10.8 to 20.5
+                assert chi < 25
+    assert not seen.diagonal().any()
+
+
+def test_random_pairs_are_determined_by_seed_and_epoch_alone():
+    labels = labels_of([5, 1, 7, 9])
+    maker = RandomPairs(labels, 3, seed=4)
+    whole = [maker.epoch(number) for number in range(3)]
+    again = RandomPairs(labels, 3, seed=4)
+    for number in (2, 0, 1):  # in any order, from the middle on
+        for batch, resumed in zip(whole[number][2:], again.epoch(number)[2:], strict=True):
+            assert np.array_equal(batch, resumed)
+    for other in (whole[1], RandomPairs(labels, 3, seed=5).epoch(0)):
+        assert not np.array_equal(np.concatenate(whole[0]), np.concatenate(other))
+
+
+@pytest.mark.parametrize(
+    ("counts", "pairs", "positive", "message"),
+    [
+        ([2, 2], 1, None, "pairs must be at least 2 and positive from 1 to pairs - 1.*pairs=1, po"),
+        ([2, 2], 4, 4, "pairs of both kinds, got pairs=4, positive=4"),
+        ([2, 2], 4, 0, "got pairs=4, positive=0"),
+        ([1, 1, 1], 4, None, "and a class with 2 items, got 3 classes of at most 1 items"),
+        ([6], 4, None, "need at least 2 classes .* got 1 classes of at most 6 items"),
+        ([], 4, None, "got 0 classes of at most 0 items"),
+    ],
+)
+def test_random_pairs_refuse(counts, pairs, positive, message):
+    with pytest.raises(InputError, match=message):
+        RandomPairs(labels_of(np.array(counts, dtype=np.int64)), pairs, positive=positive)

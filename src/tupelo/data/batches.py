@@ -247,10 +247,11 @@ class RandomPairs:
                 f"pairs of both kinds, got pairs={pairs}, positive={positive}"
             )
         numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)[1:]
-        if counts.max() < 2 or len(counts) < 2:
+        largest = counts.max(initial=0)
+        if largest < 2 or len(counts) < 2:
             raise InputError(
                 "pairs of both kinds need at least 2 classes and a class with 2 items, got "
-                f"{len(counts)} classes of at most {counts.max()} items"
+                f"{len(counts)} classes of at most {largest} items"
             )
         self.pairs = pairs
         self.positive = positive
