@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tupelo import losses
 from tupelo.distributed import gather
-from tupelo.ensembles import Boosted
+from tupelo.ensembles import Boosted, attention_based
 from tupelo.errors import InputError
 from tupelo.models import divided, embedder
 from tupelo.objectives import Memory, OnClasses, OnPairs, OnTuples, PerLearner, Sum
@@ -32,6 +32,7 @@ OBJECTIVES = {
     "MultiSimilarity": lambda: OnPairs(losses.MultiSimilarity()),
     "NPairs": lambda: OnPairs(losses.NPairs(), normalize=False),
     "NTXent": lambda: OnPairs(losses.NTXent()),
+    "SquaredContrastive": lambda: OnPairs(losses.SquaredContrastive()),
     "Margin": lambda: OnTuples(
         PerAnchor("easiest", "distance-weighted"), losses.Margin(n_classes=CLASSES)
     ),
@@ -49,6 +50,7 @@ OBJECTIVES = {
         {"proxies": 0.5},
     ),
     "PerLearner": lambda: PerLearner(OBJECTIVES["Margin"](), 2),
+    "Divergence": lambda: attention_based(OBJECTIVES["SquaredContrastive"](), 2, margin=4.0),
     "AugmentedClasses": lambda: AugmentedClasses(
         OnClasses(losses.ProxyAnchor(CLASSES, DIM)), CLASSES, DIM, start_after=0
     ),
@@ -125,7 +127,7 @@ def build(name: str, dtype: torch.dtype):
         network = Heads(dtype) if name == "HardnessAware" else Parts(dtype)
         return network, OBJECTIVES[name](network.model).to(dtype)
     objective = OBJECTIVES[name]().to(dtype)
-    network = Linear(2 if name == "PerLearner" else 1, dtype)
+    network = Linear(2 if name in ("PerLearner", "Divergence") else 1, dtype)
     if "Augmented" in name:
         train, labels, _ = batch(0, dtype)
         objective.begin_epoch(lambda: iter([(network(train), labels)]))
