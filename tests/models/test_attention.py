@@ -8,10 +8,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from tupelo.data.decode import Frame
 from tupelo.ensembles import attention_based
 from tupelo.errors import InputError
-from tupelo.export import onnx
 from tupelo.inference import rows_of
 from tupelo.losses import SquaredContrastive
 from tupelo.models import (
@@ -267,18 +265,6 @@ def test_new_parts_are_where_the_embedder_is(make, monkeypatch):
     model = make(network, 2, cut="blocks.0")
     kept = (*model.parameters(), *model.buffers())
     assert {tensor.device.type for tensor in kept} == {"meta"}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("make", [attentive, many_heads])
-def test_export_is_one_graph_that_answers_as_torch_does(tmp_path, images, make):
-    model = build(make)
-    model(images)
-    report = onnx(model.eval(), tmp_path / "model.onnx", frame=Frame(SIDE, SIDE, 1))
-    assert report.agreement is not None
-    assert report.agreement.good
-    assert report.agreement.tolerance == 1e-4
-    assert "12" in report.shapes[1]
 
 
 @pytest.mark.parametrize("make", [attentive, many_heads])

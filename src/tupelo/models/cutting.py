@@ -61,7 +61,9 @@ class Deep(nn.Module):
         layers: from the map to features (b, f), or to a map (b, f, 1, 1).
     """
 
-    def __init__(self, layers: nn.Module):
+    layers: nn.Sequential
+
+    def __init__(self, layers: nn.Sequential):
         super().__init__()
         self.layers = layers
 
@@ -159,7 +161,7 @@ def attention_trunk(parts: Cut) -> tuple[nn.Sequential, int]:
     maps, first, *_ = parts.shapes
     alike = takewhile(lambda shape: len(shape) == 4 and shape[2:] == first[2:], parts.shapes[1:])
     taken = len(list(alike))
-    trunk = nn.Sequential(*map(_without_strides, list(parts.deep.layers)[:taken]))
+    trunk = nn.Sequential(*map(_without_strides, parts.deep.layers[:taken]))
     if not any(True for _ in trunk.parameters()):
         raise InputError(
             f"cut={parts.name!r} leaves no convolutions of maps behind it for attention to be "
