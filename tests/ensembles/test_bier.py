@@ -11,7 +11,7 @@ from tupelo.comparison import Comparison
 from tupelo.data import ImageSet
 from tupelo.ensembles import Boosted
 from tupelo.ensembles.bier import correlation
-from tupelo.ensembles.pair_weights import slopes
+from tupelo.ensembles.pair_weights import Redirected
 from tupelo.errors import InputError
 from tupelo.losses import (
     BinomialDeviance,
@@ -190,21 +190,32 @@ def test_the_first_learner_weighs_one_and_later_ones_less():
     assert 0 < statistics["correlation"] < 1
 
 
-def test_other_pair_losses_are_weighted_by_their_slope_at_the_ensemble():
-    model = build((3, 4))
-    first, second = output = model(pictures())
-    value = Boosted(OBJECTIVES["multi-similarity"](), model)(output, LABELS)
-    comparisons = [Comparison.within(one.z, LABELS) for one in output]
-    weights = slopes(MultiSimilarity(), comparisons[1], comparisons[0].similarity)
-    losses = [MultiSimilarity()(each).mean() for each in comparisons]
-    assert float(value.total.detach()) == pytest.approx(float((sum(losses) / 2).detach()))
-    s = comparisons[1].similarity
-    (of_pairs,) = torch.autograd.grad(losses[1] / 2, s, retain_graph=True)
-    (expected,) = torch.autograd.grad(s, second.raw, of_pairs * weights, retain_graph=True)
-    (found,) = torch.autograd.grad(value.total, second.raw, retain_graph=True)
-    torch.testing.assert_close(found, expected)
-    (own,) = torch.autograd.grad(value.total, first.raw, retain_graph=True)
-    torch.testing.assert_close(own, torch.autograd.grad(losses[0] / 2, first.raw)[0])
+@pytest.mark.parametrize("positives", [None, "easiest"])
+def test_other_pair_losses_follow_their_slope_at_the_ensemble(positives):
+    model = build()
+    output = model(pictures())
+    objective = OnPairs(MultiSimilarity(), positives=positives)
+    value = Boosted(objective, model)(output, LABELS)
+    first, second, third = (Comparison.within(one.z, LABELS) for one in output)
+    s, t = first.similarity.detach(), second.similarity.detach()
+    total = sum(
+        OnPairs(loss, positives=positives).on(comparison).total / 3
+        for loss, comparison in (
+            (MultiSimilarity(), first),
+            (Redirected(MultiSimilarity(), s), second),
+            (Redirected(MultiSimilarity(), s / 3 + 2 / 3 * t), third),
+        )
+    )
+    plain = PerLearner(objective, 3)(output, LABELS).total
+    torch.testing.assert_close(value.total, plain)
+    raws = [one.raw for one in output]
+    found, expected, alone = (
+        torch.autograd.grad(x, raws, retain_graph=True) for x in (value.total, total, plain)
+    )
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+    torch.testing.assert_close(found[0], alone[0])
+    assert not torch.allclose(found[1], alone[1])
 
 
 def hinges(name, output):

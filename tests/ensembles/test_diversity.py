@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tupelo.ensembles import ActivationDiversity, AdversarialDiversity, init_embeddings
-from tupelo.ensembles.diversity import unit_length
+from tupelo.ensembles.diversity import reverse_gradient, unit_length
 from tupelo.errors import InputError
 from tupelo.models import divided, embedder
 
@@ -117,6 +117,14 @@ def test_reversed_gradients_are_those_of_the_negative():
     sum(squares).backward()
     for one, other in zip(ws, plain, strict=True):
         torch.testing.assert_close(one.grad, other.grad)  # so W descends the product itself
+
+
+def test_reversal_keeps_values():
+    x = torch.randn(3, requires_grad=True)
+    y = reverse_gradient(x)
+    assert torch.equal(y, x)
+    (y * torch.tensor([2.0, 0.0, 1.0])).sum().backward()
+    assert x.grad.tolist() == [-2, 0, -1]
 
 
 def test_shapes_of_the_regressors():

@@ -5,10 +5,10 @@ import torch
 
 from tupelo.comparison import Comparison
 from tupelo.ensembles.pair_weights import (
-    Weighted,
+    Redirected,
+    WeightedSum,
     ensemble_similarity,
     pair_weights,
-    scaled_gradient,
     slopes,
 )
 from tupelo.errors import InputError
@@ -19,7 +19,9 @@ from tupelo.losses import (
     LiftedStructure,
     MultiSimilarity,
     NTXent,
+    SquaredContrastive,
 )
+from tupelo.selection import one_positive
 from tupelo.types import PairLoss
 
 # similarities of four pairs at three learners, and who is positive (specification, 6.4)
@@ -44,7 +46,10 @@ SUM_LOSSES = {
     "contrastive": Contrastive(0.1, 0.9),
     "squared": Contrastive(0.1, 1.1, squared=True),
     "cosine": CosineContrastive(),
+    "squared distances": SquaredContrastive(1.5),
+    "of all pairs": SquaredContrastive(1.5, average="pairs"),
 }
+ONE = torch.ones(())
 
 
 def rows(b=8, d=5, seed=0):
@@ -88,7 +93,7 @@ class TestGoldenValues:
         candidate = torch.tensor([[s, math.sqrt(1 - s * s)]], dtype=torch.float64)
         mask = torch.tensor([[positive]])
         comparison = Comparison(anchor, candidate, mask, ~mask)
-        term = Weighted(BinomialDeviance(), None)(comparison)
+        term = WeightedSum(BinomialDeviance(), ONE)(comparison)
         assert float(term) == pytest.approx(value, rel=1e-6)
 
     def test_base_weights(self):
@@ -98,9 +103,9 @@ class TestGoldenValues:
         s = comparison.similarity
         x = torch.where(comparison.positive, 2 * (s - 0.5), -50 * (s - 0.5))
         terms = torch.nn.functional.softplus(-x) * (1 - torch.eye(4))
-        total = Weighted(BinomialDeviance(), None, with_diagonal=True)(comparison).mean()
+        total = WeightedSum(BinomialDeviance(), ONE, with_diagonal=True)(comparison).mean()
         assert float((total - 0.125 * terms.sum()).detach()) == pytest.approx(0, abs=1e-12)
-        plain = Weighted(BinomialDeviance(), None)(comparison).mean()
+        plain = WeightedSum(BinomialDeviance(), ONE)(comparison).mean()
         near = terms[comparison.positive].sum()
         assert float((plain - total - 0.125 * near).detach()) == pytest.approx(0, abs=1e-12)
 
@@ -120,6 +125,8 @@ def naive(loss, comparison, weights):
                 minus = (loss.negative_margin - d).clamp(min=0)
                 if loss.squared:
                     plus, minus = plus.square(), minus.square()
+            elif isinstance(loss, SquaredContrastive):
+                plus, minus = d.square(), (loss.margin - d.square()).clamp(min=0)
             else:
                 plus, minus = (0.8 - s).clamp(min=0), (s - 0.5).clamp(min=0)
             if comparison.positive[i, j]:
@@ -131,7 +138,10 @@ def naive(loss, comparison, weights):
         BinomialDeviance: (len(near), len(far)),
         Contrastive: tuple(max(1, sum(float(x.detach()) > 0 for x, _ in y)) for y in (near, far)),
         CosineContrastive: (b, b),
+        SquaredContrastive: (len(near), len(far)),
     }[type(loss)]
+    if getattr(loss, "average", "") == "pairs":
+        counts = (len(near) + len(far),) * 2
     parts = [sum(x * w for x, w in y) / n for y, n in zip((near, far), counts, strict=True)]
     return parts[0] + parts[1]
 
@@ -140,7 +150,7 @@ def naive(loss, comparison, weights):
 def test_weighted_sums_equal_the_naive_loop(name):
     loss, z = SUM_LOSSES[name], rows()
     weights = torch.rand(8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    total = Weighted(loss, weights)(Comparison.within(z, labels())).mean()
+    total = WeightedSum(loss, weights)(Comparison.within(z, labels())).mean()
     expected = naive(loss, Comparison.within(z, labels()), weights)
     torch.testing.assert_close(total, expected)
     one, other = (torch.autograd.grad(x, z)[0] for x in (total, expected))
@@ -151,7 +161,7 @@ def test_weighted_sums_equal_the_naive_loop(name):
 def test_without_weights_it_is_the_loss(name):
     loss, z = SUM_LOSSES[name], rows()
     torch.testing.assert_close(
-        Weighted(loss, None)(Comparison.within(z, labels())), loss(Comparison.within(z, labels()))
+        WeightedSum(loss, ONE)(Comparison.within(z, labels())), loss(Comparison.within(z, labels()))
     )
 
 
@@ -166,37 +176,84 @@ class Renamed(PairLoss):
         return self.loss(comparison)
 
 
-@pytest.mark.parametrize("name", SUM_LOSSES)
-def test_weighted_gradients_equal_weighted_sums_where_both_are_defined(name):
-    z = rows()
-    weights = torch.rand(8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    exact, general = (
-        torch.autograd.grad(Weighted(loss, weights)(Comparison.within(z, labels())).mean(), z)[0]
-        for loss in (SUM_LOSSES[name], Renamed(SUM_LOSSES[name]))
-    )
-    torch.testing.assert_close(general, exact)
+class Squares(PairLoss):
+    def forward(self, comparison):
+        return comparison.anchors.square().sum(1)
 
 
-@pytest.mark.parametrize("loss", [MultiSimilarity(), NTXent(), LiftedStructure()], ids=repr)
-def test_gradients_of_pairs_are_multiplied_and_the_value_is_kept(loss):
-    """Against the gradient of every pair's similarity, taken from the loss alone."""
-    z = rows()
-    weights = torch.rand(8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    plain = Comparison.within(z, labels())
-    value = loss(plain).mean()
-    name = "distance" if isinstance(loss, LiftedStructure) else "similarity"
-    pairs = getattr(plain, name)
-    (of_pairs,) = torch.autograd.grad(value, pairs, retain_graph=True)
-    (expected,) = torch.autograd.grad(pairs, z, of_pairs * weights)
-    weighted = Weighted(loss, weights)(Comparison.within(z, labels())).mean()
-    assert float(weighted.detach()) == pytest.approx(float(value.detach()))
-    torch.testing.assert_close(torch.autograd.grad(weighted, z)[0], expected)
+def of_pairs(loss, comparison, *at):
+    """d loss / d similarity (or distance) of every pair, at the comparison's own or others."""
+    other = comparison.with_pairs(comparison.positive, comparison.negative)
+    if at:
+        s = at[0].detach().clone().requires_grad_()
+        other.__dict__["similarity"] = s
+        other.__dict__["distance"] = ((2 - 2 * s).clamp(min=0) + 1e-8).sqrt()
+    name = "distance" if isinstance(loss, LiftedStructure) and not at else "similarity"
+    pairs = getattr(other, name)
+    return torch.autograd.grad(loss(other).mean(), pairs, retain_graph=True)[0], pairs
 
 
-class TestSlopes:
-    def test_of_the_deviance_they_are_its_derivative_with_mean_one(self):
-        comparison, joined = Comparison.within(rows(), labels()), rows(seed=3).detach()
-        joined = joined @ joined.T
+class TestOtherLosses:
+    def joined(self):
+        unit = rows(seed=3).detach()
+        return unit @ unit.T
+
+    @pytest.mark.parametrize("kept", ["all", "one positive"])
+    @pytest.mark.parametrize("loss", [MultiSimilarity(), NTXent(), LiftedStructure()], ids=repr)
+    def test_gradients_move_to_pairs_with_a_slope_and_the_value_is_kept(self, loss, kept):
+        """Pair by pair: own gradient times slope, scaled for positives and negatives apart."""
+        z, joined = rows(), self.joined()
+        plain = Comparison.within(z, labels())
+        if kept != "all":  # EPS: what is left out counts nowhere
+            plain = one_positive(plain, "easiest")
+        own, pairs = of_pairs(loss, plain)
+        slope = of_pairs(loss, plain, joined)[0].abs()
+        moved = torch.zeros_like(own)
+        for mask in (plain.positive, plain.negative):
+            where = [tuple(at) for at in mask.nonzero().tolist()]
+            new = {at: float(own[at] * slope[at]) for at in where}
+            scale = sum(abs(float(own[at])) for at in where) / sum(map(abs, new.values()))
+            for at, value in new.items():
+                moved[at] = value * scale
+        (expected,) = torch.autograd.grad(pairs, z, moved, retain_graph=True)
+        redirected = Redirected(loss, joined)(plain).mean()
+        assert float(redirected.detach()) == pytest.approx(float(loss(plain).mean().detach()))
+        torch.testing.assert_close(torch.autograd.grad(redirected, z)[0], expected)
+
+    @pytest.mark.parametrize("kind", ["positive", "negative"])
+    @pytest.mark.parametrize("name", ["deviance", "cosine", "squared distances"])
+    def test_up_to_a_scale_it_is_the_weighted_sum_where_both_are_defined(self, name, kind):
+        loss, joined, z = SUM_LOSSES[name], self.joined(), rows()
+        whole = Comparison.within(z, labels())
+        none = torch.zeros_like(whole.positive)
+        pairs = (whole.positive, none) if kind == "positive" else (none, whole.negative)
+        weights = pair_weights(loss, [joined], whole.positive, rule="eta")
+        found, exact = (
+            torch.autograd.grad(each(whole.with_pairs(*pairs)).mean(), z)[0]
+            for each in (Redirected(Renamed(loss), joined), WeightedSum(loss, weights))
+        )
+        torch.testing.assert_close(found / found.norm(), exact / exact.norm())
+
+    def test_nothing_left_teaches_nothing(self):
+        for loss in (Renamed(CosineContrastive()), MultiSimilarity()):
+            z = rows()
+            comparison = Comparison.within(z, labels())
+            solved = torch.where(comparison.positive, 1.0, 0.0).double()
+            (gradient,) = torch.autograd.grad(Redirected(loss, solved)(comparison).mean(), z)
+            assert torch.equal(gradient, torch.zeros_like(z))
+
+    def test_tiny_slopes_overflow_nowhere(self):
+        """NT-Xent of temperature 0.01 in float32: slopes of e^-100."""
+        z = rows().detach().float().requires_grad_()
+        comparison = Comparison.within(z, labels())
+        solved = torch.where(comparison.positive, 1.0, -1.0)
+        solved[0, 7] = 0.5
+        total = Redirected(NTXent(0.01), solved)(comparison).mean()
+        (gradient,) = torch.autograd.grad(total, z)
+        assert torch.isfinite(gradient).all()
+
+    def test_slopes_of_the_deviance_are_its_derivative(self):
+        comparison, joined = Comparison.within(rows(), labels()), self.joined()
         found = slopes(BinomialDeviance(), comparison, joined)
         near, far = comparison.positive, comparison.negative
         expected = torch.where(
@@ -204,25 +261,13 @@ class TestSlopes:
             2 * torch.sigmoid(-2 * (joined - 0.5)) / near.sum(),
             50 * torch.sigmoid(50 * (joined - 0.5)) / far.sum(),
         )
-        pairs = near | far
-        torch.testing.assert_close(found[pairs], (expected / expected[pairs].mean())[pairs])
-        assert float(found[pairs].mean()) == pytest.approx(1)
+        torch.testing.assert_close(found, torch.where(near | far, expected, 0.0))
         assert not found.requires_grad
 
-    def test_nothing_left_weighs_nothing(self):
-        z = torch.eye(4, dtype=torch.float64)[[0, 0, 1, 1]]
-        comparison = Comparison.within(z, torch.tensor([0, 0, 1, 1]))
-        found = slopes(Renamed(CosineContrastive()), comparison, comparison.similarity)
-        assert found[comparison.positive | comparison.negative].sum() == 0
-
     def test_a_loss_of_something_else_is_refused(self):
-        class Squares(PairLoss):
-            def forward(self, comparison):
-                return comparison.anchors.square().sum(1)
-
         comparison = Comparison.within(rows(), labels())
         with pytest.raises(InputError, match="Squares depends on neither similarity nor distance"):
-            slopes(Squares(), comparison, comparison.similarity)
+            Redirected(Squares(), comparison.similarity)(comparison)
 
 
 def test_shrinkage_of_the_eta_rule_scales_the_averaged_similarities():
@@ -242,6 +287,8 @@ def test_contrastive_weights_are_indicators():
     assert pair_weights(loss, [s], positive, rule="eta").tolist() == [[0, 1, 1, 0]]
     squared = pair_weights(Contrastive(0.5, 1.0, squared=True), [s], positive, rule="eta")
     torch.testing.assert_close(squared, torch.tensor([[0, 0.5492, 0.2111, 0]]), atol=1e-4, rtol=0)
+    # squared distances: 0.2, 0.6, 0.8, 1.2; positives have no margin
+    assert pair_weights(SquaredContrastive(), [s], positive, rule="eta").tolist() == [[1, 1, 1, 0]]
 
 
 def test_weights_carry_no_gradient():
@@ -249,14 +296,6 @@ def test_weights_carry_no_gradient():
     positive = torch.tensor([[True, False, False]] * 2)
     for rule in ("additive", "eta"):
         assert not pair_weights(BinomialDeviance(), [s, s], positive, rule=rule).requires_grad
-
-
-def test_scaled_gradients():
-    x = torch.randn(3, requires_grad=True)
-    y = scaled_gradient(x, torch.tensor([2.0, 0.0, -1.0]))
-    assert torch.equal(y, x)
-    y.sum().backward()
-    assert x.grad.tolist() == [2, 0, -1]
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,13 @@ from tupelo.comparison import Comparison, label_tensor
 from tupelo.ensembles.diversity import AXES, ActivationDiversity, AdversarialDiversity, Diversity
 from tupelo.ensembles.pair_weights import (
     SUMS,
-    Weighted,
+    Redirected,
+    WeightedSum,
     check_rule,
     check_shrinkage,
     ensemble_similarity,
     pair_weights,
     published_shrinkage,
-    slopes,
 )
 from tupelo.ensembles.tuple_weights import WeightedTuples, check_hinges, open_hinges
 from tupelo.errors import InputError
@@ -48,10 +48,10 @@ class Boosted(Objective):
     "Deep Metric Learning with BIER", TPAMI 2018; numbers as in the released code. docs/bier.md has
     the whole of it.
 
-    * Pair losses that are sums over pairs (binomial deviance, contrastive): as published.
-    * Other pair losses, our generalisation: the gradient with respect to the similarity of each
-      pair is multiplied by its weight, |d loss / d similarity| at the similarity of the learners so
-      far, of mean 1. The value of the loss stays as it is.
+    * Pair losses that are sums over pairs (binomial deviance, contrastive losses): as published.
+    * Other pair losses, our generalisation: the gradient goes to pairs in proportion to |d loss / d
+      similarity| at the similarity of the learners so far, while positives and negatives each keep
+      the sum of it; see `Redirected`. The value of the loss stays as it is.
     * Triplets and margin loss: the hinges still count that the learners so far leave open.
 
     Args:
@@ -244,11 +244,9 @@ class Boosted(Objective):
         if len(self.learners.objectives) == 1:
             return objective.on(comparison, generator), 1.0
         if isinstance(inner, OnPairs):
-            weights = self._weights(inner.loss, comparison, earlier)
-            diagonal = not self.exclude_diag_from_norm
-            with _replaced(inner, loss=Weighted(inner.loss, weights, with_diagonal=diagonal)):
-                value = objective.on(comparison, generator)
-            return value, _mean_weight(weights, comparison)
+            loss, weight = self._weighted(inner.loss, comparison, earlier)
+            with _replaced(inner, loss=loss):
+                return objective.on(comparison, generator), weight
         if not earlier:
             return objective.on(comparison, generator), 1.0
         assert isinstance(inner, OnTuples)  # noqa: S101  (see _check_objective)
@@ -261,22 +259,24 @@ class Boosted(Objective):
         weighted = WeightedTuples(inner.loss, hinges)
         with _replaced(inner, loss=weighted, selector=lambda *_: tuples):
             value = objective.on(comparison, generator)
-        return value, hinges.share(triplets=not isinstance(inner.loss, Margin))
+        return value, float(torch.cat([hinge.flatten() for hinge in hinges]).mean())
 
-    @torch.no_grad()
-    def _weights(
+    def _weighted(
         self, loss: nn.Module, comparison: Comparison, earlier: list[Comparison]
-    ) -> Tensor | None:
-        """Weights of the pairs; None for the first learner, for which they are 1."""
-        if not earlier:
-            return None
+    ) -> tuple[nn.Module, float]:
+        """The pair loss of the learner after those, and the mean weight of its pairs."""
         rule = self.rule or _usual_rule(loss)
         shrinkage = published_shrinkage(rule) if self.shrinkage is None else self.shrinkage
         similarities = [each.similarity.detach() for each in earlier]
+        positive = comparison.positive
         if type(loss) in SUMS:
-            positive = comparison.positive
-            return pair_weights(loss, similarities, positive, rule=rule, shrinkage=shrinkage)
-        return slopes(loss, comparison, ensemble_similarity(similarities, shrinkage))
+            weights = pair_weights(loss, similarities, positive, rule=rule, shrinkage=shrinkage)
+            mean = float(weights[positive | comparison.negative].mean())
+            diagonal = not self.exclude_diag_from_norm
+            return WeightedSum(loss, weights, with_diagonal=diagonal), mean
+        if not earlier:
+            return loss, 1.0
+        return Redirected(loss, ensemble_similarity(similarities, shrinkage)), 1.0
 
     def _diverse(self, features: Tensor) -> dict[str, Tensor]:
         assert isinstance(self.diversity, Diversity)  # noqa: S101
@@ -390,12 +390,6 @@ def _replaced(module: nn.Module, **attributes: object) -> Iterator[None]:
     finally:
         for name, value in before.items():
             setattr(module, name, value)
-
-
-def _mean_weight(weights: Tensor | None, comparison: Comparison) -> float:
-    if weights is None:
-        return 1.0
-    return float(weights[comparison.positive | comparison.negative].mean())
 
 
 def _diversity(

@@ -14,7 +14,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tupelo.ensembles.pair_weights import scaled_gradient
 from tupelo.errors import InputError
 
 AXES = ("input", "output")
@@ -146,7 +145,7 @@ class AdversarialDiversity(Diversity):
 
     def alike(self, activations: Sequence[Float[Tensor, "b _"]]) -> tuple[Tensor, Tensor]:
         """The adversarial loss, and the constraint on the regressors."""
-        reversed_ = [scaled_gradient(r, -1.0) for r in activations]
+        reversed_ = [reverse_gradient(r) for r in activations]
         pairs = combinations(reversed_, 2)
         found = [
             -(r_i * regressor(r_j)).square().mean()
@@ -172,3 +171,24 @@ def unit_length(weight: Float[Tensor, "d f"], norm_axis: str) -> Float[Tensor, "
     (0.0, 0.5)
     """
     return (weight.square().sum(0 if norm_axis == "input" else 1) - 1).square().mean()
+
+
+def reverse_gradient(x: Tensor) -> Tensor:
+    """`x`, whose gradient changes its sign on the way back.
+
+    >>> x = torch.ones(2, requires_grad=True)
+    >>> reverse_gradient(x).sum().backward()
+    >>> x.grad
+    tensor([-1., -1.])
+    """
+    return _Reversed.apply(x)
+
+
+class _Reversed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, *grad_outputs):
+        return -grad_outputs[0]

@@ -2,7 +2,8 @@
 
 Every loss that is a sum over pairs is a penalty of margins x, where x > 0 is right and x < 0 wrong:
 softplus(-x) in binomial deviance, max(-x, 0) or its square in contrastive losses. The weight of a
-pair is the negative derivative of the penalty at the margin of the ensemble so far.
+pair is the negative derivative of the penalty at the margin of the ensemble so far. Other pair
+losses have no such weights; see `Redirected`.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,61 +16,81 @@ from torch.nn import functional as F
 
 from tupelo.comparison import DISTANCE_EPSILON, Comparison
 from tupelo.errors import InputError
-from tupelo.losses import BinomialDeviance, Contrastive, CosineContrastive
+from tupelo.losses import BinomialDeviance, Contrastive, CosineContrastive, SquaredContrastive
 from tupelo.types import PairLoss
 
 START = 0.5  # of the additive rule
 NEGATIVE_FACTOR = 2.0  # of the additive rule, on weights of negatives
+NOTHING = 1e-30  # a sum of gradients below it counts as none
 RULES = ("additive", "eta")
 
 
 class _Margins(NamedTuple):
     """A loss that is a sum over pairs, in terms of margins."""
 
-    margin: Callable[[Any, Tensor, Tensor, Tensor], Tensor]  # loss, similarity, distance, positive
+    of: str  # attribute of a comparison
+    margin: Callable[[Any, Tensor, Tensor], Tensor]  # loss, similarity or distance, positive
     penalty: Callable[[Any, Tensor], Tensor]
     slope: Callable[[Any, Tensor], Tensor]  # -d penalty / d margin
-    counts: Callable[[Any, Tensor, Tensor, int], tuple[Any, Any]]  # near, far, b
+    counts: Callable[[Any, Tensor, Tensor, int], tuple[Any, Any]]  # near, far, b; each >= 1
 
 
-def _deviance_margin(loss: BinomialDeviance, similarity, distance, positive) -> Tensor:
+def _deviance_margin(loss: BinomialDeviance, similarity: Tensor, positive: Tensor) -> Tensor:
     x = (similarity - loss.beta) * loss.alpha
     return torch.where(positive, x, -loss.negative_cost * x)
 
 
-def _contrastive_margin(loss: Contrastive, similarity, distance, positive) -> Tensor:
+def _contrastive_margin(loss: Contrastive, distance: Tensor, positive: Tensor) -> Tensor:
     return torch.where(positive, loss.positive_margin - distance, distance - loss.negative_margin)
 
 
-def _cosine_margin(loss: CosineContrastive, similarity, distance, positive) -> Tensor:
+def _squared_margin(loss: SquaredContrastive, distance: Tensor, positive: Tensor) -> Tensor:
+    squares = distance.square()
+    return torch.where(positive, -squares, squares - loss.margin)
+
+
+def _cosine_margin(loss: CosineContrastive, similarity: Tensor, positive: Tensor) -> Tensor:
     return torch.where(positive, similarity - loss.positive, loss.negative - similarity)
 
 
-def _hinge(loss, x: Tensor) -> Tensor:
+def _hinge(loss: nn.Module, x: Tensor) -> Tensor:
     return F.relu(-x).square() if getattr(loss, "squared", False) else F.relu(-x)
 
 
-def _hinge_slope(loss, x: Tensor) -> Tensor:
+def _hinge_slope(loss: nn.Module, x: Tensor) -> Tensor:
     return 2 * F.relu(-x) if getattr(loss, "squared", False) else (x < 0).to(x.dtype)
 
 
-def _active(loss, near: Tensor, far: Tensor, b: int) -> tuple[Any, Any]:
-    return tuple((x > 0).sum().clamp(min=1) for x in (near, far))  # pyright: ignore[reportReturnType]
+def _all(loss: nn.Module, near: Tensor, far: Tensor, b: int) -> tuple[int, int]:
+    return max(len(near), 1), max(len(far), 1)
+
+
+def _active(loss: nn.Module, near: Tensor, far: Tensor, b: int) -> tuple[Tensor, Tensor]:
+    return (near > 0).sum().clamp(min=1), (far > 0).sum().clamp(min=1)
+
+
+def _anchors(loss: nn.Module, near: Tensor, far: Tensor, b: int) -> tuple[int, int]:
+    return b, b
+
+
+def _averaged(loss: SquaredContrastive, near: Tensor, far: Tensor, b: int) -> tuple[int, int]:
+    pairs = max(len(near) + len(far), 1)
+    return (pairs, pairs) if loss.average == "pairs" else _all(loss, near, far, b)
 
 
 SUMS: dict[type, _Margins] = {
     BinomialDeviance: _Margins(
+        "similarity",
         _deviance_margin,
         lambda loss, x: F.softplus(-x),
         lambda loss, x: torch.sigmoid(-x),
-        lambda loss, near, far, b: (len(near), len(far)),
+        _all,
     ),
-    Contrastive: _Margins(_contrastive_margin, _hinge, _hinge_slope, _active),
-    CosineContrastive: _Margins(
-        _cosine_margin, _hinge, _hinge_slope, lambda loss, near, far, b: (b, b)
-    ),
+    Contrastive: _Margins("distance", _contrastive_margin, _hinge, _hinge_slope, _active),
+    SquaredContrastive: _Margins("distance", _squared_margin, _hinge, _hinge_slope, _averaged),
+    CosineContrastive: _Margins("similarity", _cosine_margin, _hinge, _hinge_slope, _anchors),
 }
-"""Losses that are sums over pairs; for all others see `Weighted`."""
+"""Losses that are sums over pairs; for all others see `Redirected`."""
 
 
 def check_rule(loss: nn.Module, rule: str) -> None:
@@ -127,7 +148,7 @@ def pair_weights(
       cost.
 
     Args:
-        loss: `BinomialDeviance`, `Contrastive` or `CosineContrastive`.
+        loss: one of `SUMS`.
         similarities: cosines of each learner so far; none for the first, whose weights are 1.
         positive: True where anchor and candidate belong together.
         rule: see above.
@@ -149,11 +170,11 @@ def pair_weights(
         return torch.ones(positive.shape, device=positive.device)
     if rule == "eta":
         joined = ensemble_similarity([s.detach() for s in similarities], shrinkage)
-        return kind.slope(loss, kind.margin(loss, joined, _distances(joined), positive))
+        at = joined if kind.of == "similarity" else _distances(joined)
+        return kind.slope(loss, kind.margin(loss, at, positive))
     act = torch.full_like(similarities[0], START)
     for similarity in similarities:
-        s = similarity.detach()
-        act = act + shrinkage * kind.margin(loss, s, s, positive)
+        act = act + shrinkage * kind.margin(loss, similarity.detach(), positive)
     return torch.sigmoid(-act) * torch.where(positive, 1.0, NEGATIVE_FACTOR)
 
 
@@ -172,13 +193,81 @@ def check_shrinkage(shrinkage: float) -> None:
         raise InputError(f"shrinkage must be > 0, got {shrinkage}")
 
 
+class WeightedSum(PairLoss):
+    """A loss that is a sum over pairs, each term times its weight.
+
+    Args:
+        loss: one of `SUMS`.
+        weights: (b, c), without gradient.
+        with_diagonal: positives are divided by their number and that of the anchors, as in the
+            released code, whose sum of y has the diagonal in it; binomial deviance only.
+    """
+
+    def __init__(self, loss: nn.Module, weights: Tensor, *, with_diagonal: bool = False):
+        super().__init__()
+        self.loss = loss
+        self.weights = weights
+        self.with_diagonal = with_diagonal and isinstance(loss, BinomialDeviance)
+
+    def forward(self, comparison: Comparison) -> Float[Tensor, " b"]:
+        """Terms of one comparison."""
+        kind, b = _sum_of(self.loss), len(comparison.anchors)
+        positive, negative = comparison.positive, comparison.negative
+        margins = kind.margin(self.loss, getattr(comparison, kind.of), positive)
+        penalty = kind.penalty(self.loss, margins)
+        near_count, far_count = kind.counts(self.loss, penalty[positive], penalty[negative], b)
+        if self.with_diagonal:
+            near_count += b
+        weighted = penalty * self.weights
+        near = torch.where(positive, weighted, 0.0).sum(1)
+        far = torch.where(negative, weighted, 0.0).sum(1)
+        return near * (b / near_count) + far * (b / far_count)
+
+
+class Redirected(PairLoss):
+    """Any other pair loss, whose gradient goes to the pairs that the learners so far leave over.
+
+    The gradient with respect to the similarity of each pair is multiplied by |d loss / d
+    similarity| at the similarity of the ensemble, and then scaled so that its sizes sum to what
+    they were, over positives and over negatives. So later learners pull and push as strongly as
+    with the loss alone, at other pairs; where nothing is left of what a learner would correct it
+    learns nothing. The value stays that of the loss. Our generalisation: of binomial deviance and
+    `CosineContrastive` it would be what `WeightedSum` does, up to the two scales.
+
+    Slopes are taken on the pairs it is called with: with EPS on the positives that are kept.
+
+    Args:
+        loss: the pair loss.
+        joined: similarity of the ensemble so far (b, c), without gradient.
+
+    Raises:
+        InputError: when called, of a loss that depends on no pair's similarity or distance.
+    """
+
+    def __init__(self, loss: nn.Module, joined: Tensor):
+        super().__init__()
+        self.loss = loss
+        self.joined = joined
+
+    def forward(self, comparison: Comparison) -> Float[Tensor, " b"]:
+        """Terms of one comparison."""
+        weights = slopes(self.loss, comparison, self.joined)
+        kinds = comparison.positive, comparison.negative
+        similarity = _Redirected.apply(comparison.similarity, weights, *kinds)
+        distance = _Redirected.apply(comparison.distance, weights, *kinds)
+        return self.loss(_replaced(comparison, similarity, distance))
+
+
 def slopes(loss: nn.Module, comparison: Comparison, joined: Float[Tensor, "b c"]) -> Tensor:
-    """|d loss / d similarity| of any pair loss, at given cosines, with mean 1 over the pairs.
+    """|d loss / d similarity| of any pair loss, at given cosines.
 
     Args:
         loss: a pair loss.
         comparison: of the batch; its similarities are replaced.
         joined: cosines of the ensemble so far.
+
+    Raises:
+        InputError: the loss depends on neither similarity nor distance.
     """
     with torch.enable_grad():
         s = joined.detach().clone().requires_grad_()
@@ -189,79 +278,27 @@ def slopes(loss: nn.Module, comparison: Comparison, joined: Float[Tensor, "b c"]
             f"{type(loss).__name__} depends on neither similarity nor distance of the comparison, "
             "so its pairs cannot be weighted"
         )
-    size, compared = gradient.abs(), comparison.positive | comparison.negative
-    mean = size[compared].mean().clamp(min=torch.finfo(size.dtype).tiny)
-    return torch.where(compared, size / mean, 1.0)
+    return gradient.abs()
 
 
-class Weighted(PairLoss):
-    """A pair loss whose pairs carry weights.
+class _Redirected(torch.autograd.Function):
+    """The identity; its gradient is multiplied by weights, its sum of sizes kept in every mask."""
 
-    For a sum over pairs, each term times its weight. For any other loss the gradient with respect
-    to each pair's similarity times its weight, while the value stays that of the loss: our
-    generalisation, with the same gradients where both are defined.
-
-    Args:
-        loss: the pair loss.
-        weights: (b, c), without gradient; None for 1.
-        with_diagonal: positives are divided by their number and that of the anchors, as in the
-            released code, whose sum of y has the diagonal in it; binomial deviance only.
-    """
-
-    def __init__(self, loss: nn.Module, weights: Tensor | None, *, with_diagonal: bool = False):
-        super().__init__()
-        self.loss = loss
-        self.weights = weights
-        self.with_diagonal = with_diagonal
-
-    def forward(self, comparison: Comparison) -> Float[Tensor, " b"]:
-        """Terms of one comparison."""
-        kind = SUMS.get(type(self.loss))
-        if kind is not None:
-            return self._sum(kind, comparison)
-        if self.weights is None:
-            return self.loss(comparison)
-        similarity = scaled_gradient(comparison.similarity, self.weights)
-        distance = scaled_gradient(comparison.distance, self.weights)
-        return self.loss(_replaced(comparison, similarity, distance))
-
-    def _sum(self, kind: _Margins, comparison: Comparison) -> Float[Tensor, " b"]:
-        positive, negative = comparison.positive, comparison.negative
-        similarity, b = comparison.similarity, len(comparison.anchors)
-        uses_distance = isinstance(self.loss, Contrastive)
-        distance = comparison.distance if uses_distance else similarity
-        x = kind.margin(self.loss, similarity, distance, positive)
-        penalty = kind.penalty(self.loss, x)
-        near_count, far_count = kind.counts(self.loss, penalty[positive], penalty[negative], b)
-        if self.with_diagonal and isinstance(self.loss, BinomialDeviance):
-            near_count = near_count + b
-        if self.weights is not None:
-            penalty = penalty * self.weights
-        near = torch.where(positive, penalty, 0.0).sum(1)
-        far = torch.where(negative, penalty, 0.0).sum(1)
-        return near * (b / max(near_count, 1)) + far * (b / max(far_count, 1))
-
-
-def scaled_gradient(x: Tensor, factor: Tensor | float) -> Tensor:
-    """`x`, whose gradient is multiplied on its way back; -1 is gradient reversal.
-
-    >>> x = torch.ones(2, requires_grad=True)
-    >>> scaled_gradient(x, -1.0).sum().backward()
-    >>> x.grad
-    tensor([-1., -1.])
-    """
-    return _ScaledGradient.apply(x, factor)
-
-
-class _ScaledGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, factor):
-        ctx.factor = factor
+    def forward(ctx, x, weights, *masks):
+        ctx.save_for_backward(weights, *masks)
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx, *grad_outputs):
-        return grad_outputs[0] * ctx.factor, None
+        (gradient,), (weights, *masks) = grad_outputs, ctx.saved_tensors
+        redirected = torch.zeros_like(gradient)
+        for mask in masks:
+            own = torch.where(mask, gradient, 0.0)
+            share = torch.where(mask, weights, 0.0)
+            moved = own * (share / share.amax().clamp(min=NOTHING))
+            redirected += moved * (own.abs().sum() / moved.abs().sum().clamp(min=NOTHING))
+        return redirected, None, *(None for _ in masks)
 
 
 def _sum_of(loss: nn.Module) -> _Margins:

@@ -1,7 +1,6 @@
 """Weights of tuples: which hinges the learners so far have left open."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -15,23 +14,6 @@ from tupelo.losses.tuples import class_indices
 from tupelo.types import TupleLoss, Tuples
 
 HINGES = (Triplet, Margin)
-
-
-class Hinges(NamedTuple):
-    """Which hinges of t tuples are open: 1, or 0 where nothing is left to correct.
-
-    Attributes:
-        near: of anchor and positive, (t,); of triplets, whose hinge joins both pairs, all 1.
-        far: of anchor and negatives, (t, k).
-    """
-
-    near: Float[Tensor, " t"]
-    far: Float[Tensor, "t k"]
-
-    def share(self, *, triplets: bool) -> float:
-        """The share of hinges that is open."""
-        counted = [self.far.flatten()] if triplets else [self.near, self.far.flatten()]
-        return float(torch.cat(counted).mean())
 
 
 def check_hinges(loss: nn.Module) -> None:
@@ -73,20 +55,23 @@ def joined_rows(comparisons: Sequence[Comparison]) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def open_hinges(
     loss: nn.Module, comparisons: Sequence[Comparison], tuples: Tuples, labels: Tensor | None
-) -> Hinges:
-    """The hinges that the learners so far have left open.
+) -> tuple[Tensor, ...]:
+    """Which hinges the learners so far have left open: 1, or 0 where nothing is left to correct.
 
     Args:
         loss: of the learner that is trained next; its margins and boundaries decide.
         comparisons: of each learner so far, at least one.
         tuples: that the next learner is trained on.
         labels: of the anchors of the tuples, where the loss learns something per class.
+
+    Returns:
+        (t, k) of triplets, whose hinge joins both pairs; of margin loss those of positives (t, 1)
+        and of negatives (t, k).
     """
     anchors, candidates = joined_rows(comparisons)
     anchor, positive, negative = tuples
     rows = anchors[anchor], candidates[positive], candidates[negative]
-    near, far = _terms(loss, *rows, labels)
-    return Hinges((near > 0).to(near.dtype), (far > 0).to(far.dtype))
+    return tuple((hinge > 0).to(hinge.dtype) for hinge in _hinges(loss, *rows, labels))
 
 
 class WeightedTuples(TupleLoss):
@@ -96,13 +81,13 @@ class WeightedTuples(TupleLoss):
 
     Args:
         loss: `Triplet` or `Margin`.
-        hinges: of the tuples it will be called with.
+        weights: of the hinges of the tuples it will be called with, see `open_hinges`.
     """
 
-    def __init__(self, loss: nn.Module, hinges: Hinges):
+    def __init__(self, loss: nn.Module, weights: tuple[Tensor, ...]):
         super().__init__()
         self.loss = loss
-        self.hinges = hinges
+        self.weights = weights
 
     def forward(
         self,
@@ -112,28 +97,27 @@ class WeightedTuples(TupleLoss):
         labels: Tensor | None = None,
     ) -> Float[Tensor, " t"]:
         """Terms of t tuples."""
-        near, far = _terms(self.loss, anchor, positive, negative, labels)
-        open_near, open_far = self.hinges
+        hinges = _hinges(self.loss, anchor, positive, negative, labels)
+        weighted = [h * w for h, w in zip(hinges, self.weights, strict=True)]
         if isinstance(self.loss, Triplet):
-            return (far * open_far).mean(1)
-        active = ((near > 0).sum() + (far > 0).sum()).clamp(min=1).to(near.dtype)
-        return (near * open_near + (far * open_far).sum(1)) * (len(anchor) / active)
+            return weighted[0].mean(1)
+        active = torch.cat([hinge.flatten() for hinge in hinges]).gt(0).sum().clamp(min=1)
+        return torch.cat(weighted, 1).sum(1) * (len(anchor) / active)
 
 
-def _terms(
+def _hinges(
     loss: nn.Module, anchor: Tensor, positive: Tensor, negative: Tensor, labels: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Terms of every pair (t,) and (t, k) of the margin loss; of triplets 1 and the hinges."""
-    near = (anchor - positive).square().sum(-1)
+) -> list[Tensor]:
+    near = (anchor - positive).square().sum(-1, keepdim=True)
     far = (anchor[:, None] - negative).square().sum(-1)
     if not (isinstance(loss, Triplet) and loss.squared):
         near, far = ((x + DISTANCE_EPSILON).sqrt() for x in (near, far))
     if isinstance(loss, Triplet):
-        return torch.ones_like(near), F.relu(near[:, None] - far + loss.margin)
+        return [F.relu(near - far + loss.margin)]
     assert isinstance(loss, Margin)  # noqa: S101  (see check_hinges)
     beta = loss.beta
     if len(beta) > 1:
         what = "margin loss with one boundary per class"
         beta = beta[class_indices(labels, len(anchor), len(beta), what)]
-    beta = beta.to(near.dtype).expand(len(anchor))
-    return F.relu(near - beta + loss.alpha), F.relu(beta[:, None] - far + loss.alpha)
+    beta = beta.to(near.dtype)[:, None]
+    return [F.relu(near - beta + loss.alpha), F.relu(beta - far + loss.alpha)]
