@@ -21,7 +21,13 @@ KINDS = {
 }
 
 
-@pytest.fixture(scope="module", params=list(KINDS))
+QUICK = ("abe", "dreml")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(kind, marks=[] if kind in QUICK else pytest.mark.slow) for kind in KINDS],
+)
 def begun(request, photos, tmp_path_factory):
     options, widths = KINDS[request.param]
     words = ["--ensemble", request.param, *options]
@@ -99,9 +105,10 @@ def test_it_is_indexed_and_searched(begun, photos):
     assert "class3" in found.output
 
 
+@pytest.mark.slow
 def test_engines_make_the_same_members(photos, tmp_path):
     options, _ = KINDS["dreml"]
-    base = ["--ensemble", "dreml", *options, *FEW, "--epochs", 1, "--threads", 1]
+    base = ["--ensemble", "dreml", *options, *FEW, "--epochs", 1]
     digests = []
     for engine in (["--engine", "sequential"], ["--engine", "processes", "--jobs", "2"]):
         out = tmp_path / engine[1]

@@ -141,7 +141,7 @@ class Attentive(Ensemble):
             each = heat[:, number]
             rows.append([picture, *(_over(picture, one) for one in each)])
             ranges = [
-                f"{i}: {float(one.min()):.2f} to {float(one.max()):.2f}"
+                f"{i}: {100 * float(one.min()):.0f}-{100 * float(one.max()):.0f} %"
                 for i, one in enumerate(each, 1)
             ]
             captions.append(["", *ranges])

@@ -39,12 +39,6 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def threads_for(engine: str, jobs: int | None, total: int) -> int:
-    """Processors of this machine divided among the jobs that run at once."""
-    at_once = 1 if engine == "sequential" else min(jobs or processors(), total)
-    return max(1, processors() // at_once)
-
-
 def run(
     work: Callable[..., Any],
     items: Sequence[Any],

@@ -116,8 +116,8 @@ def train_members(
             machine; "ray" in `jobs` workers of Ray, started on this machine or found at `address`.
         jobs: members that train at once; default as many as there are processors.
         address: of a Ray cluster, such as "auto" or "ray://host:10001".
-        threads: of torch in a member; default the processors of this machine divided by `jobs`,
-            or what the run was begun with. Results depend on it in the last bits.
+        threads: of torch in a member; default what the run was begun with, or 1. Results depend on
+            it in the last bits; more are worth it where few members train at once.
         gpus: of Ray's GPUs that a member takes, such as 0.5.
         retries: a member's worker may die (be killed, run out of memory) so many times in a row
             without any member being finished, before this gives up.
@@ -145,7 +145,7 @@ def train_members(
     else:
         bags = _own_bags(bags, train.n_classes, options.meta_classes, learners)
     recipe = _fixed_precision(recipe, options)
-    threads = _plan(out, recipe, options, train, bags, threads, jobs, engine)
+    threads = _plan(out, recipe, options, train, bags, threads)
     work = [
         Job(number, str(out), recipe, train, bags[:, number], options, threads)
         for number in range(learners)
@@ -247,8 +247,6 @@ def _plan(
     train: ImageSet,
     bags: Bags,
     threads: int | None,
-    jobs: int | None,
-    engine: str,
 ) -> int:
     """Write what all members have in common, or compare it with what is there; the threads."""
     path = out / FOLDER / PLAN
@@ -256,7 +254,7 @@ def _plan(
     columns = bags.T.tolist()
     if threads is None and earlier is not None:
         threads = int(earlier["threads"])
-    threads = threads or engines.threads_for(engine, jobs, len(columns))
+    threads = threads or 1  # so that all engines make the same members
     plain = json.loads(recipe.model_dump_json())
     plan = {
         "threads": threads,

@@ -231,6 +231,9 @@ class RetrievalRecipe(BaseModel):
     lr: float | None = _option(
         None, "Training", "peak learning rate [0.001 from scratch, 0.0001 from weights]", gt=0
     )
+    head_rate: float = _option(
+        1.0, "Training", "factor on the rate of the head, the layers behind the backbone", gt=0
+    )
     weight_decay: float = _option(1e-4, "Training", "of the weights of the network", ge=0)
     optimizer: Literal["adamw", "adam", "sgd"] = _option("adamw", "Training", "update rule")
     schedule: Literal["cosine", "constant", "step"] = _option(
@@ -279,7 +282,7 @@ class RetrievalRecipe(BaseModel):
     threads: int | None = _option(
         None,
         "Machine",
-        "of a learner of dreml, whose last bits depend on them [processors divided by --jobs]",
+        "of a learner of dreml, whose last bits depend on them [1]",
         ge=1,
     )
     workers: int = _option(0, "Machine", "processes that prepare batches", ge=0)
