@@ -1,7 +1,7 @@
 """A1 and A2: what the divergence does to learners, on Omniglot from scratch.
 
-The ConvNet on 136 characters at 14 x 14 pixels, 32 dimensions of 4 learners, 16 x 4 batches, 400
-steps; Recall@1 on 78 characters of other alphabets. docs/abe.md has the numbers.
+A small ConvNet on 136 characters at 14 x 14 pixels, 32 dimensions of 4 learners, 16 x 4 batches,
+300 steps; Recall@1 on 78 characters of other alphabets. docs/abe.md has the numbers.
 """
 
 import os
@@ -17,7 +17,7 @@ from tupelo.data import ClassBalanced, known
 from tupelo.ensembles import attention_based
 from tupelo.inference import rows_of
 from tupelo.losses import SquaredContrastive
-from tupelo.models import attentive, embedder, many_heads
+from tupelo.models import ConvNet, attentive, embedder, many_heads
 from tupelo.objectives import OnPairs
 
 pytestmark = [
@@ -25,7 +25,8 @@ pytestmark = [
     pytest.mark.data,
     pytest.mark.skipif("TUPELO_DATA" not in os.environ, reason="Omniglot is read from TUPELO_DATA"),
 ]
-STEPS, TRAIN, TEST = 400, 136, 78
+STEPS, TRAIN, TEST = 300, 136, 78
+WIDTHS = (16, 32, 64, 64)
 MODELS = {"attention": attentive, "heads": many_heads}
 
 
@@ -51,7 +52,8 @@ def trained(kind, learners, divergence, seed):
     (images, labels), (unseen, classes) = parts()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = MODELS[kind](embedder("convnet", dim=32, channels=1, size=14), learners)
+        network = ConvNet(channels=1, widths=WIDTHS)
+        model = MODELS[kind](embedder(network, dim=32, channels=1, size=14), learners)
         objective = attention_based(OnPairs(SquaredContrastive()), learners, divergence=divergence)
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         batches, step, epoch = ClassBalanced(labels, classes=16, per_class=4, seed=seed), 0, 0
@@ -86,4 +88,4 @@ def test_learners_that_differ_gain_more_together(seed):
     gain = {
         weight: np.subtract(*trained("attention", 4, weight, seed)[:2]) for weight in (0.0, 1.0)
     }
-    assert gain[1.0] > gain[0.0] + 0.02
+    assert gain[1.0] > gain[0.0] + 0.05
