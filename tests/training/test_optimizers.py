@@ -6,6 +6,7 @@ from torch import nn
 
 from tupelo.errors import InputError
 from tupelo.losses import Contrastive, Margin, ProxyAnchor
+from tupelo.models import attentive, divided, embedder, many_heads, members
 from tupelo.objectives import OnClasses, OnPairs, OnTuples
 from tupelo.selection import PerAnchor
 from tupelo.training import Settings
@@ -29,6 +30,38 @@ def test_each_parameter_has_its_rate_and_decay():
     assert rules[id(net[1].weight)] == (0.1, 0.0)
     assert rules[id(objective.loss.proxies)] == (0.2, 0.0)
     assert len(rules) == 5
+
+
+def head_of(name):
+    whole = embedder("convnet", dim=8, channels=1, layer_norm=True)
+    if name == "one":
+        return whole, whole.head
+    if name == "divided":
+        return divided(whole), whole.head
+    if name == "members":
+        return members([whole]), whole.head
+    model = {"attention": attentive, "heads": many_heads}[name](whole, 2)
+    return model, model.head if name == "attention" else model.heads
+
+
+@pytest.mark.parametrize("name", ["one", "divided", "members", "attention", "heads"])
+def test_the_head_of_every_model_has_a_rate_of_its_own(name):
+    model, head = head_of(name)
+    objective = OnClasses(ProxyAnchor(5, 3, learning_rate=0.2))
+    settings = Settings(lr=1e-3, head_rate=10.0, weight_decay=0.3)
+    groups = build_optimizer(model, objective, settings).param_groups
+    found = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
+    fast = {id(p) for p in head.parameters()}
+    assert 0 < len(fast) < len(list(model.parameters())) == len(found) - 1
+    for p in model.parameters():
+        assert found[id(p)] == (1e-2 if id(p) in fast else 1e-3, 0.3 if p.ndim > 1 else 0.0)
+    assert found[id(objective.loss.proxies)] == (0.2, 0.0)
+
+
+def test_a_head_rate_without_a_head_is_refused():
+    objective = OnClasses(ProxyAnchor(5, 3))
+    with pytest.raises(InputError, match=r"head_rate needs a model with a head, got 10\.0 for Seq"):
+        build_optimizer(network(), objective, Settings(head_rate=10.0))
 
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])

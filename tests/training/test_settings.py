@@ -22,6 +22,7 @@ from tupelo.training.settings import MAY_CHANGE
         ({"processes": 0}, "processes must be >= 1, got 0"),
         ({"lr": 0.0}, "lr must be a number > 0, got 0.0"),
         ({"lr": float("nan")}, "lr must be a number > 0, got nan"),
+        ({"head_rate": 0.0}, "head_rate must be a number > 0, got 0.0"),
         ({"clip_norm": -1.0}, "clip_norm must be a number > 0, got -1.0"),
         ({"weight_decay": float("inf")}, "weight_decay must be a number >= 0, got inf"),
         ({"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0"),

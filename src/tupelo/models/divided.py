@@ -42,9 +42,14 @@ class Divided(Ensemble):
         self.embedder = embedder
 
     @property
+    def head(self) -> nn.Sequential:
+        """What makes the embedding of the features; `linear` is its last layer."""
+        return self.embedder.head
+
+    @property
     def linear(self) -> nn.Linear:
         """The embedding layer of all learners."""
-        layer = self.embedder.head[-1]
+        layer = self.head[-1]
         assert isinstance(layer, nn.Linear)  # noqa: S101  (made by Embedder)
         return layer
 
@@ -71,7 +76,7 @@ class Divided(Ensemble):
         [(3, 4), (3, 8)]
         """
         with torch.autocast(features.device.type, enabled=False):
-            seen = self.embedder.head[:-1](features.to(self.linear.weight.dtype))
+            seen = self.head[:-1](features.to(self.linear.weight.dtype))
             parts = self.linear(seen).split(self.learners.widths, dim=1)
             return tuple(
                 Embedded(part, F.normalize(_wide(part), dim=1, eps=SMALLEST_NORM), seen)

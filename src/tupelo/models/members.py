@@ -29,6 +29,11 @@ class Members(Ensemble):
         self.architecture = architecture
         self.members = nn.ModuleList(embedders)
 
+    @property
+    def heads(self) -> nn.ModuleList:
+        """The head of each member."""
+        return nn.ModuleList([member.get_submodule("head") for member in self.members])
+
     def forward(self, images: Float[Tensor, "b c h w"]) -> tuple[Embedded, ...]:
         """Embed pictures with values in [0, 1], once with each member.
 

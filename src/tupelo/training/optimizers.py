@@ -14,20 +14,16 @@ from tupelo.types import Objective
 def build_optimizer(network: nn.Module, objective: Objective, settings: Settings) -> Optimizer:
     """One optimiser over the network and all that the objective learns.
 
-    Weights of the network decay, biases and normalisation (one dimension or none) do not. What
-    the objective learns comes in its own groups, with their rates and decay. The peak rate of
-    each group is kept in it as "peak".
+    Weights of the network decay, biases and normalisation (one dimension or none) do not. Its
+    `head` or `heads` learn at `head_rate` times the rate. What the objective learns comes in its
+    own groups, with their rates and decay. The peak rate of each group is kept in it as "peak".
 
     Raises:
-        InputError: nothing is to be learned, or `parameter_groups()` of the objective leaves out
-            one of its parameters or names one twice.
+        InputError: nothing is to be learned; a network without a head is given a `head_rate`; or
+            `parameter_groups()` of the objective leaves out one of its parameters or names one
+            twice.
     """
-    trained = [p for p in network.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        *_objective_groups(objective),
-    ]
+    groups = [*_network_groups(network, settings), *_objective_groups(objective)]
     groups = [group for group in groups if group["params"]]
     if not groups:
         raise InputError(
@@ -36,6 +32,27 @@ def build_optimizer(network: nn.Module, objective: Objective, settings: Settings
     for group in groups:
         group["peak"] = group.setdefault("lr", settings.lr)
     return _optimizer(groups, settings)
+
+
+def _network_groups(network: nn.Module, settings: Settings) -> list[dict]:
+    trained = [p for p in network.parameters() if p.requires_grad]
+    head = set[int]()
+    if settings.head_rate != 1:
+        modules = [getattr(network, name, None) for name in ("head", "heads")]
+        head = {id(p) for module in modules if module is not None for p in module.parameters()}
+        if not head:
+            raise InputError(
+                f"head_rate needs a model with a head, got {settings.head_rate} for "
+                f"{type(network).__name__}; leave it 1"
+            )
+    groups = []
+    for within, factor in ((False, 1.0), (True, settings.head_rate)):
+        own = [p for p in trained if (id(p) in head) == within]
+        rate = {"lr": settings.lr * factor}
+        decayed = {"params": [p for p in own if p.ndim > 1], "weight_decay": settings.weight_decay}
+        groups += [decayed | rate]
+        groups += [{"params": [p for p in own if p.ndim <= 1], "weight_decay": 0.0} | rate]
+    return groups
 
 
 def _objective_groups(objective: Objective) -> list[dict]:

@@ -37,6 +37,7 @@ class Settings:
         classes: classes a batch, P >= 2.
         per_class: items a class in a batch, K >= 2; easy positive sampling needs K >= 3.
         lr: peak learning rate of the network, > 0; what the objective learns has its own rates.
+        head_rate: factor on `lr` of the model's head, > 0; papers on fine-tuning often take 10.
         weight_decay: of the network's weights, >= 0; biases and normalisation have none.
         optimizer: "adamw" (decoupled decay), "adam" or "sgd".
         momentum: of "sgd", in [0, 1).
@@ -75,6 +76,7 @@ class Settings:
     classes: int = 16
     per_class: int = 4
     lr: float = 3e-4
+    head_rate: float = 1.0
     weight_decay: float = 1e-4
     optimizer: Optimizer = "adamw"
     momentum: float = 0.9
@@ -103,7 +105,7 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise InputError(f"{name} must be >= {least}, got {value}")
-        for name in ("lr", "clip_norm"):
+        for name in ("lr", "head_rate", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise InputError(f"{name} must be a number > 0, got {value}")
