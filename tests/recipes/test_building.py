@@ -143,10 +143,13 @@ def test_augmentations(augment, changes):
 
 
 def test_settings_take_every_option_of_the_loop():
-    recipe = resolve(pictures([4] * 4), steps=9, patience=2, workers=1, clip_norm=3.0, chunk=4)
+    recipe = resolve(
+        pictures([4] * 4), steps=9, patience=2, workers=1, clip_norm=3.0, chunk=4, head_rate=2.0
+    )
     settings = building.build_settings(recipe)
     assert (settings.steps, settings.patience, settings.workers) == (9, 2, 1)
     assert (settings.clip_norm, settings.chunk, settings.lr) == (3.0, 4, 1e-3)
+    assert settings.head_rate == 2
 
 
 @pytest.mark.parametrize(

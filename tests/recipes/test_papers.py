@@ -87,6 +87,7 @@ def numbers_of_an_ensemble(recipe: RetrievalRecipe, name: str) -> None:
         assert options["widths"] == [96, 160, 256]
         assert sum(options["widths"]) == recipe.dim == 512
         assert options["diversity_weight"] * options["constraint_weight"] == pytest.approx(5)
+        assert (recipe.lr, recipe.head_rate) == (1e-5, 10)
         large = name in ("bier_sop", "bier_inshop")
         assert (recipe.batch_size, recipe.steps) == ((128, 100_000) if large else (30, 20_000))
     else:
