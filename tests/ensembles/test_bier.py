@@ -324,10 +324,10 @@ class TestDiversity:
 
 
 class TestAugmented:
-    def made(self, model, copies=(1, 1, 1)):
+    def made(self, model, copies=(1, 1, 1), start_after=0):
         each = [
             IntraClassAugmented(
-                OnPairs(BinomialDeviance()), 3, width, copies=m, start_after=0, most=100
+                OnPairs(BinomialDeviance()), 3, width, copies=m, start_after=start_after, most=100
             )
             for width, m in zip(model.learners.widths, copies, strict=True)
         ]
@@ -345,6 +345,29 @@ class TestAugmented:
             (gradient,) = torch.autograd.grad(value.total, one.raw, retain_graph=True)
             assert gradient.abs().sum() > 0
         assert value.statistics["learner1/weight"] < 1
+
+    def test_before_the_classes_are_estimated_it_is_the_plain_loss(self):
+        model = build(dtype=torch.float32)
+        boosted, output = self.made(model, start_after=1)
+        early = boosted(output, LABELS, generator=torch.Generator().manual_seed(0))
+        plain = Boosted(OBJECTIVES["deviance"](), model)(output, LABELS)
+        assert torch.equal(early.total, plain.total)
+        assert early.statistics["learner1/weight"] == plain.statistics["learner1/weight"]
+        assert early.statistics["learner1/synthetic"] == 0
+        boosted.begin_epoch(lambda: iter([(output, LABELS)]))
+        later = boosted(output, LABELS, generator=torch.Generator().manual_seed(0))
+        assert later.statistics["learner1/synthetic"] == 8
+        assert later.parts.keys() == early.parts.keys()
+        assert later.statistics.keys() >= early.statistics.keys() >= plain.statistics.keys()
+
+    def test_epochs_that_were_never_begun_are_refused(self):
+        model = build(dtype=torch.float32)
+        each = [
+            IntraClassAugmented(OnPairs(BinomialDeviance()), 3, width, start_after=0)
+            for width in model.learners.widths
+        ]
+        with pytest.raises(InputError, match="IAA counts epochs, and none was begun"):
+            Boosted(each, model)(model(pictures(dtype=torch.float32)), LABELS)
 
     def test_different_numbers_of_copies_are_refused(self):
         boosted, output = self.made(build(dtype=torch.float32), copies=(1, 2, 1))
