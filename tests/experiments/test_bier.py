@@ -7,6 +7,7 @@ docs/bier.md has the numbers.
 
 import os
 from functools import cache
+from itertools import count
 
 import numpy as np
 import pytest
@@ -21,12 +22,13 @@ from tupelo.inference import rows_of
 from tupelo.losses import BinomialDeviance
 from tupelo.models import divided, embedder
 from tupelo.objectives import OnPairs, PerLearner
+from tupelo.types import Embedded, Objective
 
 omniglot = pytest.mark.skipif(
     "TUPELO_DATA" not in os.environ, reason="Omniglot is read from TUPELO_DATA"
 )
-STEPS, TRAIN, TEST, SEEDS = 1500, 136, 78, (0, 1, 2)
-EARLY = 300  # steps
+TRAIN, TEST, SEEDS = 136, 78, (0, 1)
+EARLY, STEPS = 300, 1500  # the linear layer has overfitted at the end
 LENGTH_ONE = {"constraint_weight": 1.0, "norm_axis": "output"}
 WAYS = {
     "single": {},
@@ -35,8 +37,9 @@ WAYS = {
     "eta": {"rule": "eta"},
     "activation": {"diversity": "activation", "diversity_weight": 1.0, **LENGTH_ONE},
     "adversarial": {"diversity": "adversarial", "diversity_weight": 0.1, **LENGTH_ONE},
-    "initialised": {"rule": "additive"},
+    "initialised": {},
 }
+BRIEF = ("activation", "adversarial", "initialised")  # measured early only
 
 
 @cache
@@ -69,81 +72,83 @@ def recall(z, labels):
 
 
 @cache
-def trained(way, seed, steps=STEPS):
-    """Recall@1 of the ensemble and of each learner, and the correlation between learners."""
-    (rows, labels), (unseen, classes) = features()
+def trained(way, seed):
+    """By step: Recall@1 of the ensemble and of each learner, and the correlation between them."""
+    (rows, labels), unseen = features()
     torch.manual_seed(seed)
     base = embedder(nn.Identity(), features=576, dim=512, channels=1)
-    deviance = OnPairs(BinomialDeviance())
-    if way == "single":
-        model, objective = base, deviance
-    else:
-        model = divided(base)
-        boosted = Boosted(deviance, model, **WAYS[way])
-        objective = PerLearner(deviance, 3) if way == "not boosted" else boosted
+    model = base if way == "single" else divided(base)
+    objective: Objective = OnPairs(BinomialDeviance())
+    if way == "not boosted":
+        objective = PerLearner(objective, 3)
+    elif way != "single":
+        objective = Boosted(objective, model, **WAYS[way])
     if way == "initialised":
         chooser = torch.Generator().manual_seed(seed)
         init_embeddings(model, rows, constraint_weight=1.0, steps=300, generator=chooser)
     groups = [{"params": list(model.parameters())}, *objective.parameter_groups()]
     optimizer = torch.optim.Adam(groups, lr=1e-3)
-    batches = ClassBalanced(labels.numpy(), classes=16, per_class=4, seed=seed)
-    step, epoch = 0, 0
-    while step < steps:
-        for batch in batches.epoch(epoch)[: steps - step]:
-            value = objective(model.embed(rows[batch]), labels[batch])
-            optimizer.zero_grad()
-            value.total.backward()
-            optimizer.step()
-            step += 1
-        epoch += 1
-    model.eval()
-    with torch.no_grad():
-        output = model.embed(unseen)
-    if way == "single":
-        return {"recall": recall(output.z, classes)}
+    sampler = ClassBalanced(labels.numpy(), classes=16, per_class=4, seed=seed)
+    batches = (batch for epoch in count() for batch in sampler.epoch(epoch))
+    found = {}
+    for step in range(1, (EARLY if way in BRIEF else STEPS) + 1):
+        batch = next(batches)
+        value = objective(model.embed(rows[batch]), labels[batch])
+        optimizer.zero_grad()
+        value.total.backward()
+        optimizer.step()
+        if step in (EARLY, STEPS):
+            found[step] = measured(model, *unseen)
+    return found
+
+
+@torch.no_grad()
+def measured(model, rows, labels):
+    output = model.embed(rows)
+    if isinstance(output, Embedded):
+        return {"recall": recall(output.z, labels)}
     return {
-        "recall": recall(rows_of(output, model.scales), classes),
-        "learners": [recall(one.z, classes) for one in output],
+        "recall": recall(rows_of(output, model.scales), labels),
+        "learners": [recall(one.z, labels) for one in output],
         "correlation": correlation([one.raw for one in output]),
     }
 
 
-def mean(way, name="recall"):
-    return sum(trained(way, seed)[name] for seed in SEEDS) / len(SEEDS)
+def mean(way):
+    return sum(trained(way, seed)[STEPS]["recall"] for seed in SEEDS) / len(SEEDS)
 
 
 @pytest.mark.slow
 @pytest.mark.data
 @omniglot
 class TestFrozenFeatures:
-    @pytest.mark.parametrize("seed", SEEDS)
     @pytest.mark.parametrize("rule", ["additive", "eta"])
-    def test_boosting_beats_learners_side_by_side_and_one_embedding(self, rule, seed):
-        """B4."""
-        boosted = trained(rule, seed)["recall"]
-        assert boosted > trained("not boosted", seed)["recall"]
-        assert boosted > trained("single", seed)["recall"]
+    def test_boosting_beats_learners_side_by_side_and_one_embedding(self, rule):
+        """B4, in the mean: seed by seed the margin is from 0.1 points on."""
+        assert mean(rule) > max(mean("not boosted"), mean("single"))
 
     def test_learners_side_by_side_are_no_better_than_one_embedding(self):
         assert mean("not boosted") == pytest.approx(mean("single"), abs=0.01)
 
     @pytest.mark.parametrize("seed", SEEDS)
     def test_boosting_makes_learners_less_alike(self, seed):
-        """B1 without diversity terms, which come in the next test."""
-        for rule in ("additive", "eta"):
-            assert trained(rule, seed)["correlation"] < trained("not boosted", seed)["correlation"]
+        """B1 without diversity terms."""
+        plain, *boosted = (
+            trained(way, seed)[STEPS]["correlation"] for way in ("not boosted", "additive", "eta")
+        )
+        assert plain > max(boosted)
 
     @pytest.mark.parametrize("seed", SEEDS)
     def test_diversity_makes_them_less_alike_still(self, seed):
         """B1, early."""
-        plain, boosted, activation, adversarial = (
-            trained(way, seed, EARLY)["correlation"]
-            for way in ("not boosted", "additive", "activation", "adversarial")
-        )
-        assert plain > boosted > activation > adversarial
+        ways = ("not boosted", "additive", "activation", "adversarial")
+        alike = {way: trained(way, seed)[EARLY]["correlation"] for way in (*ways, "initialised")}
+        assert sorted(ways, key=alike.__getitem__, reverse=True) == list(ways)
+        assert alike["initialised"] < alike["additive"]
 
     @pytest.mark.parametrize("seed", SEEDS)
-    def test_the_ensemble_is_no_worse_than_its_best_learner(self, seed):
-        """B5, but for a tenth of a point that one run of six is below."""
-        for rule in ("additive", "eta"):
-            assert trained(rule, seed)["recall"] >= max(trained(rule, seed)["learners"]) - 0.002
+    @pytest.mark.parametrize("rule", ["additive", "eta"])
+    def test_the_ensemble_is_no_worse_than_its_best_learner(self, rule, seed):
+        """B5, but for a tenth of a point that one run of six was below."""
+        found = trained(rule, seed)[STEPS]
+        assert found["recall"] >= max(found["learners"]) - 0.002
