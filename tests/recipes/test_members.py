@@ -1,5 +1,6 @@
 """Members as jobs: equal whoever trains them, resumed, retried, added later."""
 
+import csv
 import importlib.util
 import json
 import os
@@ -20,7 +21,7 @@ from tupelo.data import ImageData, ImageSet
 from tupelo.ensembles import meta_classes
 from tupelo.errors import InputError, TrainingDiverged, TupeloError
 from tupelo.recipes import building, engines, members
-from tupelo.recipes.member import MemberOptions, Seeds, meta_labelled
+from tupelo.recipes.member import Job, MemberOptions, Seeds, locked, member_recipe, meta_labelled
 from tupelo.recipes.members import PUBLISHED, train_members
 from tupelo.recipes.recipe import RetrievalRecipe
 
@@ -84,6 +85,8 @@ def test_members_differ(whole):
 def test_what_is_done_is_not_done_again(whole, monkeypatch):
     monkeypatch.setattr(members, "train_member", None)
     assert digests(trained(whole.folder, learners=3)) == digests(whole)
+    logged = recipe_for(drawn(), log_every=1, workers=1)
+    assert digests(trained(whole.folder, learners=3, recipe=logged)) == digests(whole)
 
 
 def test_members_are_added_later_and_left_out(whole, tmp_path):
@@ -104,6 +107,45 @@ def test_a_damaged_member_is_made_again_and_the_others_are_kept(whole, tmp_path)
     kept = (tmp_path / "run" / "members" / "000" / "done.json").stat().st_mtime_ns
     assert digests(trained(tmp_path / "run", learners=3)) == digests(whole)
     assert (tmp_path / "run" / "members" / "000" / "done.json").stat().st_mtime_ns == kept
+
+
+def test_a_damaged_model_is_joined_again(whole, tmp_path):
+    shutil.copytree(whole.folder, tmp_path / "run")
+    weights = tmp_path / "run" / "model" / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:1000])
+    trained(tmp_path / "run", learners=3)
+    assert weights.read_bytes() == content
+
+
+def test_two_runs_in_one_folder_take_turns(whole, monkeypatch, caplog):
+    """One of them writes the plan or the model while the other waits."""
+    held, released = threading.Event(), threading.Event()
+
+    def hold():
+        with locked(whole.folder / "members"):
+            held.set()
+            released.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    threading.Timer(0.3, released.set).start()
+    assert digests(trained(whole.folder, learners=3)) == digests(whole)
+    holder.join()
+    assert "another process works in" in caplog.text
+
+
+def test_merges_are_written_as_a_table_whatever_classes_are_called(tmp_path):
+    names = ['a "b"', "c,d", "é\nf"]
+    train = ImageSet.from_arrays(np.zeros((6, 16, 16), np.uint8), [n for n in names for _ in "ab"])
+    result = trained(tmp_path, 1, ImageData(train, None, None, ()))
+    with (tmp_path / "members" / "bags.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["class", "member000"]
+    assert rows[1:] == [
+        [n, str(b)] for n, b in zip(train.class_names, result.bags[:, 0], strict=True)
+    ]
 
 
 def test_an_interrupted_member_goes_on_to_the_same_bits(whole, tmp_path):
@@ -144,6 +186,24 @@ def test_any_objective_may_learn_the_meta_classes(tmp_path):
     options = MemberOptions(meta_classes=3, learns="recipe", width=5)
     recipe = recipe_for(data, loss="multi-similarity")
     assert trained(tmp_path, 1, data, options, recipe).model.learners.widths == (5,)
+    other = recipe_for(data, loss="multi-similarity", normalize=False)
+    with pytest.raises(InputError, match=r"another run: normalize was True, is False\."):
+        trained(tmp_path, 1, data, options, other)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"classes": 6, "per_class": 4}, (3, 8)),
+        ({"loss": "triplet", "batches": "triplets", "classes": 6}, (2, 2)),
+        ({"loss": "contrastive", "batches": "pairs", "classes": 32}, (32, 2)),
+    ],
+)
+def test_batches_are_of_meta_classes(asked, expected):
+    data, options = drawn(), MemberOptions(meta_classes=3, learns="recipe")
+    column = meta_classes(6, 3, 1)[:, 0]
+    recipe = member_recipe(Job(0, "", recipe_for(data, **asked), data.train, column, options, 1))
+    assert (recipe.classes, recipe.per_class) == expected
 
 
 def test_meta_classes_of_your_own(tmp_path):

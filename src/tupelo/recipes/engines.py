@@ -167,8 +167,16 @@ def _started(
                     f"jobs={at_once}, {workers} workers, need {asked:g} {kind}s of Ray, which has "
                     f"{there.get(kind, 0):g}; give fewer jobs, threads or gpus"
                 )
-        gone = (exceptions.ObjectLostError, exceptions.NodeDiedError)
-        yield at_once, (exceptions.RayActorError, exceptions.WorkerCrashedError, *gone)
+        yield (
+            at_once,
+            (
+                exceptions.RayActorError,
+                exceptions.WorkerCrashedError,
+                exceptions.OutOfMemoryError,
+                exceptions.ObjectLostError,
+                exceptions.NodeDiedError,
+            ),
+        )
     finally:
         if begun:
             ray.shutdown()

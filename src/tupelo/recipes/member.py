@@ -25,6 +25,7 @@ from tupelo.objectives import OnClasses
 from tupelo.recipes import building, methods
 from tupelo.recipes.recipe import RetrievalRecipe
 from tupelo.training import Progress, Settings, fit
+from tupelo.training.settings import MAY_CHANGE
 
 FOLDER, DONE, LOCK = "members", "done.json", "lock"
 WAIT_SECONDS = 0.5
@@ -140,8 +141,7 @@ def train_member(job: Job, report: Callable[[Progress], None] | None = None) -> 
         TupeloError: as `training.fit`, the member named.
     """
     folder = folder_of(job.out, job.number)
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder), _threads(job.threads):
+    with locked(folder), _threads(job.threads):
         record = finished(job)
         if record is not None:
             return record
@@ -159,7 +159,7 @@ def train_member(job: Job, report: Callable[[Progress], None] | None = None) -> 
 def _train(job: Job, folder: Path, report: Callable[[Progress], None] | None) -> Record:
     options, seeds = job.options, Seeds.of(job.recipe.seed, job.number)
     pictures = meta_labelled(job.train, job.column, options.most_per_class, seeds.pictures)
-    recipe = _recipe(job)
+    recipe = member_recipe(job)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.start)
         model = building.build_model(recipe)
@@ -222,24 +222,21 @@ def meta_labelled(
     return train.subset(rows).relabelled(column[labels[rows]])
 
 
-def _recipe(job: Job) -> RetrievalRecipe:
-    """Of one member: a plain run with the width of a member."""
+def member_recipe(job: Job) -> RetrievalRecipe:
+    """Of one member: a plain run with the width of a member, its batches of meta-classes."""
     options, recipe = job.options, job.recipe
-    classes = min(recipe.classes or 16, options.meta_classes)
-    if recipe.batches == "triplets":
-        classes -= classes % 2
-    per_class = 2 if recipe.batches != "classes" else max(2, recipe.batch_size // classes)
-    plain = {
-        "dim": options.width or options.meta_classes,
-        "ensemble": "none",
-        "classes": classes,
-        "per_class": per_class,
-    }
+    plain = {"dim": options.width or options.meta_classes, "ensemble": "none"}
+    if recipe.batches != "pairs":  # which are counted in pairs
+        classes = min(recipe.classes or 16, options.meta_classes)
+        if recipe.batches == "triplets":
+            classes -= classes % 2
+        per_class = 2 if recipe.batches != "classes" else max(2, recipe.batch_size // classes)
+        plain |= {"classes": classes, "per_class": per_class}
     return recipe.model_copy(update=plain)
 
 
 def _settings(job: Job) -> Settings:
-    made = building.build_settings(_recipe(job))
+    made = building.build_settings(member_recipe(job))
     seed = Seeds.of(job.recipe.seed, job.number).augmentation
     # without validation there is nothing to wait for
     return replace(
@@ -255,11 +252,14 @@ def _batches(job: Job, recipe: RetrievalRecipe, pictures: ImageSet, seed: int) -
 
 def _described(job: Job) -> dict[str, Any]:
     """What a finished member must have been trained as."""
+    settings = _settings(job).as_dict()
+    for name in MAY_CHANGE - {"epochs", "steps"}:  # how it is computed and logged
+        settings.pop(name, None)
     described = {
         "number": job.number,
         "column": job.column.tolist(),
         "options": asdict(job.options),
-        "settings": _settings(job).as_dict(),
+        "settings": settings,
         "threads": job.threads,
     }
     return json.loads(json.dumps(described))
@@ -281,13 +281,14 @@ def _threads(number: int) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Nobody else trains this member meanwhile: a worker may outlive whoever started it."""
+def locked(folder: Path) -> Iterator[None]:
+    """Nobody else works in this folder meanwhile: a worker may outlive whoever started it."""
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("a+", encoding="ascii") as file:
         told = False
         while not _take(file.fileno()):
             if not told:
-                log.warning("%s is being trained by another process; waiting for it", folder)
+                log.warning("another process works in %s; waiting for it", folder)
                 told = True
             time.sleep(WAIT_SECONDS)
         file.truncate(0)

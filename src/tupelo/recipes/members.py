@@ -4,6 +4,8 @@ Each member is a run directory of its own, `members/000` and so on, that resumes
 is finished is never trained again, whoever was killed; the engine decides who computes, not what.
 """
 
+import csv
+import io
 import json
 import logging
 from collections.abc import Callable
@@ -17,7 +19,7 @@ import torch
 from tupelo import models
 from tupelo.data import ImageData, ImageSet
 from tupelo.ensembles.dreml import Bags, meta_classes
-from tupelo.errors import InputError
+from tupelo.errors import CheckpointError, InputError
 from tupelo.inference import fast_precision
 from tupelo.models import Members
 from tupelo.models.saving import replace_file
@@ -29,6 +31,7 @@ from tupelo.recipes.member import (
     Record,
     finished,
     folder_of,
+    locked,
     train_member,
 )
 from tupelo.recipes.recipe import RetrievalRecipe
@@ -145,7 +148,8 @@ def train_members(
     else:
         bags = _own_bags(bags, train.n_classes, options.meta_classes, learners)
     recipe = _fixed_precision(recipe, options)
-    threads = _plan(out, recipe, options, train, bags, threads)
+    with locked(out / FOLDER):
+        threads = _plan(out, recipe, options, train, bags, threads)
     work = [
         Job(number, str(out), recipe, train, bags[:, number], options, threads)
         for number in range(learners)
@@ -165,7 +169,8 @@ def train_members(
             "worker sees under this name, such as a shared file system"
         )
     found = tuple(record for record in records if record is not None)
-    model = _assemble(out, recipe, options, train, bags, found)
+    with locked(out / FOLDER):
+        model = _assemble(out, recipe, options, train, bags, found)
     return TrainedMembers(out, model, bags, train.class_names, found)
 
 
@@ -267,7 +272,8 @@ def _plan(
     if earlier is not None:
         kept = min(len(columns), len(earlier["bags"]))
         compared = [
-            {**each["recipe"], **each["options"]}
+            each["recipe"]
+            | {f"option {k}": v for k, v in each["options"].items()}
             | {k: each[k] for k in ("threads", "class_names", "pictures")}
             | {"bags": each["bags"][:kept]}
             for each in (earlier, json.loads(json.dumps(plan)))
@@ -284,14 +290,12 @@ def _plan(
             )
         if len(columns) < len(earlier["bags"]):
             plan["bags"] = earlier["bags"]
-    path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, json.dumps(plan).encode())
-    lines = [
-        ",".join([json.dumps(name, ensure_ascii=False), *map(str, row)])
-        for name, row in zip(train.class_names, zip(*plan["bags"], strict=True), strict=True)
-    ]
-    head = ",".join(["class", *(f"member{i:03d}" for i in range(len(plan["bags"])))])
-    replace_file(path.with_name(BAGS), "\n".join([head, *lines, ""]).encode())
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["class", *(f"member{i:03d}" for i in range(len(plan["bags"])))])
+    writer.writerows(zip(train.class_names, *plan["bags"], strict=True))
+    replace_file(path.with_name(BAGS), text.getvalue().encode())
     return threads
 
 
@@ -310,12 +314,13 @@ def _assemble(
 ) -> Members:
     """`model/` of all members, written anew unless it is made of these very ones."""
     digests = [record.sha256 for record in records]
-    if (out / "model" / "model.safetensors").exists():
+    try:
         known = models.about(out / "model").get("members", {})
-        if known.get("sha256") == digests:
-            model = models.load(out / "model")
-            assert isinstance(model, Members)  # noqa: S101  (it says that it is made of members)
-            return model
+        model = models.load(out / "model") if known.get("sha256") == digests else None
+    except CheckpointError:  # there is none, or it is damaged
+        model = None
+    if isinstance(model, Members):
+        return model
     embedders = [models.load(folder_of(out, record.number) / "model") for record in records]
     model = models.members([one for one in embedders if isinstance(one, models.Embedder)]).eval()
     about = {
@@ -332,8 +337,8 @@ def _assemble(
             "sha256": digests,
         },
     }
-    models.save(model, out / "model", about=about)
     replace_file(out / "sections.json", json.dumps(to_json([_section(bags, records)])).encode())
+    models.save(model, out / "model", about=about)
     return model
 
 
