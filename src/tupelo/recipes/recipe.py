@@ -61,6 +61,17 @@ def _option(default: Any, panel: str, text: str, **limits: Any) -> Any:
 
 USUAL_LEARNERS = {"heads": 8, "abe": 8, "bier": 3, "dreml": 12}
 USUAL_META_CLASSES = 12
+OF_COMPARISON = (
+    "loss",
+    "loss_options",
+    "synthesis",
+    "memory",
+    "batches",
+    "positives",
+    "negatives",
+    "normalize",
+)
+"""Options of comparing pictures, which members of DREML that classify do not do."""
 
 
 def _member_width(options: Mapping[str, Any]) -> int:
@@ -418,13 +429,20 @@ class RetrievalRecipe(BaseModel):
                 "--patience cannot be used with --ensemble dreml: no learner is "
                 "watched; leave it out"
             )
-        plain = (self.loss, self.synthesis, self.memory) == ("margin", "none", 0)
-        if self.ensemble_options.get("learns", "classification") == "classification" and not plain:
-            raise ValueError(
-                "--loss, --synthesis and --memory have no effect with --ensemble dreml, whose "
-                "learners classify meta-classes; leave them out, or let learners train with them "
-                "on meta-classes: --ensemble-option learns=recipe"
-            )
+        if self.ensemble_options.get("learns", "classification") == "classification":
+            self._agree_on_classification()
+
+    def _agree_on_classification(self) -> None:
+        # a value equal to the usual one cannot be told from one that was left out
+        usual = RetrievalRecipe(source=self.source)
+        for name in OF_COMPARISON:
+            if getattr(self, name) != getattr(usual, name):
+                flag = name.replace("loss_options", "loss-option")
+                raise ValueError(
+                    f"--{flag} has no effect with --ensemble dreml, whose learners classify "
+                    "meta-classes; leave it out, or let learners train with it on meta-classes: "
+                    "--ensemble-option learns=recipe"
+                )
 
     @property
     def combination(self) -> Combination:
