@@ -21,7 +21,18 @@ from tempfile import mkdtemp
 import torch
 
 import ensembles_claims as claims
-from ensembles_cells import DEVIANCE, DIM, FEATURES, MAPS, METHODS, ON_MAPS, Plan, cell, costs
+from ensembles_cells import (
+    DEVIANCE,
+    DIM,
+    DIVERSE,
+    FEATURES,
+    MAPS,
+    METHODS,
+    ON_MAPS,
+    Plan,
+    cell,
+    costs,
+)
 from ensembles_data import load
 from ensembles_members import HIDDEN, MembersPlan, members_cell
 from ensembles_tables import COMPARED, curves, engines, settings_table
@@ -47,6 +58,8 @@ SAME_SIZE = {  # C of half of CUB is 49
     "omniglot": MembersPlan("maps", 64, 8, steps=MAPS.steps, batch=32, counted=False),
     "cars196": MembersPlan("maps", 64, 8, steps=MAPS.steps, batch=32, counted=False),
 }
+LONG = replace(MAPS, steps=5 * MAPS.steps)
+LONG_METHODS = ("single, contrastive", "4-heads", "ABE-4", "ABE-4, no L_div")
 CHOSEN_AS = {name: method.chosen_as for name, method in METHODS.items()} | {
     name: "DREML, D = 12" for name in MEMBERS if name != "DREML, D = 12"
 }
@@ -87,7 +100,8 @@ def _jobs(dataset: str) -> list[tuple[str, tuple, Plan | MembersPlan]]:
         (f"{dataset}/features/{name}", (members_cell, dataset), plan)
         for name, plan in MEMBERS.items()
     ]
-    return [*features, *bags, *maps]  # cheap ones first
+    long = [(f"{dataset}/long/{name}", (cell, dataset, name), LONG) for name in LONG_METHODS]
+    return [*features, *bags, *maps, *long]  # cheap ones first
 
 
 def same_size(page: Page, datasets: Sequence[str], seeds: Sequence[int]) -> dict[str, tuple]:
@@ -105,7 +119,7 @@ def same_size(page: Page, datasets: Sequence[str], seeds: Sequence[int]) -> dict
 def quick(page: Page, **options) -> None:
     """A few short cells on one data set."""
     plan = replace(MAPS, steps=20, rates=(1e-3,))
-    members = MembersPlan(n_meta=12, learners=4, steps=40, rates=(0.1,))
+    members = MembersPlan(n_meta=12, learners=4, steps=40, rates=(0.01,))
     found: dict[str, tuple] = {
         f"cub200_half/maps/{name}/0": (cell, "cub200_half", name, plan, 0) for name in QUICK
     }
@@ -173,10 +187,18 @@ def write(page: Page) -> None:
             f"{FEATURES.steps} steps of {FEATURES.classes} x {FEATURES.per_class}, binomial "
             "deviance.",
         )  # fmt: skip
+        if any(f"{dataset}/long/{name}/0" in page.numbers["cells"] for name in LONG_METHODS):
+            settings_table(
+                page, f"{dataset}: global part trains longer", f"{dataset}/long", LONG_METHODS,
+                SEEDS, f"The regime in which attention should pay: {LONG.steps} steps.",
+            )  # fmt: skip
         curves(page, dataset, MEMBERS, SEEDS)
     _costs(page)
     _engines(page)
-    page.write("python benchmarks/ensembles.py --cost --ray", SEEDS, data=ABOUT)
+    found = page.numbers["cells"]
+    options = " --cost" * ("cost/maps" in found) + " --ray" * ("engines" in found)
+    seeds = [seed for seed in SEEDS if any(key.endswith(f"/{seed}") for key in found)]
+    page.write(f"python benchmarks/ensembles.py{options}", seeds, data=ABOUT)
 
 
 _SQUEEZENET = "SqueezeNet 1.1 (ImageNet), frozen up to maps of 384 x 3 x 3"
@@ -197,8 +219,9 @@ ABOUT = (
     f"joined embedding {DIM} wide, Adam with rates {' and '.join(map(str, MAPS.rates))} (a tenth "
     "of that for pretrained layers) falling along a cosine, the better one on the validation "
     "classes with seed 0; 2 and 8 learners take the rate of 4, ABE without L_div that of ABE-4. "
-    f"On frozen features rates {' and '.join(map(str, FEATURES.rates))}, weight of the diversity 0.001, 0.01 or 0.1, weight "
-    "constraint 1 on the weights of each output dimension. Boosted and plain deviance count the "
+    f"On frozen features rates {' and '.join(map(str, FEATURES.rates))}, weight of "
+    f"the diversity {', '.join(map(str, DIVERSE))}, weight constraint 1 on the weights of each "
+    "output dimension. Boosted and plain deviance count the "
     f"same pairs. A DREML member on frozen features is a hidden layer of {HIDDEN} and a linear "
     "layer. Not comparable with published numbers."
 )

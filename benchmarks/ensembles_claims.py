@@ -20,7 +20,7 @@ class Claim(NamedTuple):
 
     Attributes:
         text: what is claimed.
-        inputs: "maps" or "features".
+        inputs: "maps", "features", or "long" for more steps over maps.
         margin: the number, in points of R@1 or in the units of what is compared.
         points: show it as points.
     """
@@ -139,6 +139,11 @@ OPEN = (
     Claim("ABE-8 above the single embedding", "maps", _above("ABE-8", "single, contrastive")),
     Claim("ABE-8 with L_div above ABE-8 without", "maps", _above("ABE-8", "ABE-8, no L_div")),
     Claim("8-heads above the single embedding", "maps", _above("8-heads", "single, contrastive")),
+    Claim("500 steps: ABE-4 above 4-heads", "long", _above("ABE-4", "4-heads")),
+    Claim("500 steps: ABE-4 above the single embedding", "long",
+          _above("ABE-4", "single, contrastive")),
+    Claim("500 steps: ABE-4 with L_div above ABE-4 without", "long",
+          _above("ABE-4", "ABE-4, no L_div")),
     Claim("L_div helps 4 heads (published: no gain)", "maps",
           _above("4-heads + L_div", "4-heads")),
     Claim("100 steps: boosting, additive, above single", "maps",
@@ -183,7 +188,8 @@ def write(page: Page, datasets: Mapping[str, str], seeds: Sequence[int]) -> None
                 held, measured = held + good, measured + len(margins)
                 shown = _shown(claim, margins)
                 row.append(f"{shown} ({good} of {len(margins)})" if margins else "")
-            rows.append([*row, _verdict(held, measured)])
+            planned = len(datasets) * len(seeds)
+            rows.append([*row, _verdict(held, measured, planned)])
         page.table(title, text, ["claim", *datasets, ""], rows)
 
 
@@ -191,12 +197,12 @@ def _holds(claim: Claim, margin: float) -> bool:
     return margin >= 0 if "at least" in claim.text else margin > 0
 
 
-def _verdict(held: int, measured: int) -> str:
+def _verdict(held: int, measured: int, planned: int) -> str:
     if not measured:
         return "not measured"
-    if held == measured:
-        return "came out"
-    return f"did **not** come out: {held} of {measured}"
+    word = "came out" if held == measured else "did **not** come out"
+    rest = "" if measured == planned else f", {planned} planned"
+    return f"{word}: {held} of {measured}{rest}"
 
 
 def _shown(claim: Claim, margins: Sequence[float]) -> str:

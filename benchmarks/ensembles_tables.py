@@ -15,6 +15,11 @@ COMPARED = (
 COLUMNS = ("recall@1", "map@r", "mean_recall@1", "gap", "correlation", "self_cosine")
 
 
+def summary(values: Sequence[float]) -> str:
+    """Mean and spread over seeds; of one seed there is no spread."""
+    return seeds_summary(values) if len(values) > 1 else f"{values[0]:.3f}"
+
+
 def runs(page: Page, setting: str, seeds: Iterable[int]) -> list[dict]:
     """The measured seeds of one setting."""
     found = page.numbers["cells"]
@@ -35,13 +40,16 @@ def settings_table(
             continue
         single = len(here[0]["alone"]) == 1
         cells = [
-            seeds_summary([run[key] for run in here])
+            summary([run[key] for run in here])
             if key in here[0] and not (single and key not in COLUMNS[:2])
             else ""
             for key in COLUMNS
         ]
         time = 1e3 * statistics.median(run["processor seconds a step"] for run in here)
         rows.append([_shown(name, here[0]), *cells, f"{time:.0f}", _choice(here[0])])
+    if not rows:
+        page.text(title, f"{text} **Not measured yet.**")
+        return
     note = f" Not measured in full: {', '.join(missing)}." if missing else ""
     page.table(
         title, text + note,
@@ -73,11 +81,11 @@ def curves(page: Page, dataset: str, members: Iterable[str], seeds: Sequence[int
         row = [f"{name} = {here[0]['classes']}" if name.endswith("C") else name]
         for count in counts:
             at = [run["curve"].get(str(count)) for run in here]
-            row.append("" if None in at else seeds_summary([one["recall@1"] for one in at]))
+            row.append("" if None in at else summary([one["recall@1"] for one in at]))
         last = [run["curve"][max(run["curve"], key=int)] for run in here]
-        row.append(seeds_summary([one["mean_recall@1"] for one in last]))
-        row.append(seeds_summary([one["map@r"] for one in last]))
-        row.append(seeds_summary([run["correlation"] for run in here]))
+        row.append(summary([one["mean_recall@1"] for one in last]))
+        row.append(summary([one["map@r"] for one in last]))
+        row.append(summary([run["correlation"] for run in here]))
         rows.append(row)
     few = [name for name, here in found.items() if len(here) < len(seeds)]
     note = f" Fewer than {len(seeds)} seeds: {', '.join(few)}." if few else ""
