@@ -8,7 +8,7 @@ from results import Page, seeds_summary
 COMPARED = (
     "Single embeddings, heads and attention with the contrastive loss of squared distances, BIER "
     "with binomial deviance, DREML with softmax over meta-classes. Mean learner and gap in R@1; "
-    "|corr| is the mean absolute correlation between dimensions of different learners, cosine that "
+    "correlation is the mean absolute one between dimensions of different learners, cosine that "
     "of two learners' embeddings of one picture; ms is processor time of a step in the grid, "
     "beside another worker (for DREML of a member)."
 )
@@ -53,7 +53,7 @@ def settings_table(
     note = f" Not measured in full: {', '.join(missing)}." if missing else ""
     page.table(
         title, text + note,
-        ["method", "R@1", "MAP@R", "mean learner", "gap", "|corr|", "cosine", "ms", "chosen"],
+        ["method", "R@1", "MAP@R", "mean learner", "gap", "correlation", "cosine", "ms", "chosen"],
         rows,
     )  # fmt: skip
 
@@ -92,8 +92,8 @@ def curves(page: Page, dataset: str, members: Iterable[str], seeds: Sequence[int
     page.table(
         f"{dataset}: DREML over its members",
         "R@1 of the first L members on frozen pooled features, each trained for 150 steps of 64; "
-        "mean learner, MAP@R and |corr| of all 24." + note,
-        ["bags", *(f"L = {count}" for count in counts), "mean learner", "MAP@R", "|corr|"],
+        "mean learner, MAP@R and correlation of all 24." + note,
+        ["bags", *(f"L = {count}" for count in counts), "mean learner", "MAP@R", "correlation"],
         rows,
     )
 
