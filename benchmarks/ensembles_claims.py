@@ -175,7 +175,7 @@ def write(page: Page, datasets: Mapping[str, str], seeds: Sequence[int]) -> None
         (
             "What came out",
             "Orderings that should hold at any size, numbered as in the specification: the mean "
-            "margin over seeds, in points of R@1 unless cosines or correlations are compared, and the "
+            "margin over seeds, in points of R@1 unless cosines or correlations are compared; the "
             "seeds in which it is above zero (B5: at least zero).",
             ASSERTED,
         ),
