@@ -132,9 +132,9 @@ def _started(
         yield min(jobs or processors(), items), (BrokenProcessPool,)
         return
     try:
-        import ray
-        from ray import exceptions
-        from ray.util.joblib import register_ray
+        import ray  # pyright: ignore[reportMissingImports]
+        from ray import exceptions  # pyright: ignore[reportMissingImports]
+        from ray.util.joblib import register_ray  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise MissingExtra("engine='ray' needs Ray: pip install 'tupelo[ray]'") from error
     register_ray()
