@@ -80,12 +80,12 @@ CONTRASTIVE = {
     "8-heads": Method("heads", 8, chosen_as="4-heads"),
     "4-heads + L_div": Method("heads", 4, divergence=1.0, chosen_as="4-heads"),
     "ABE-4": Method("attention", 4, divergence=1.0),
-    "ABE-4, no L_div": Method("attention", 4, chosen_as="ABE-4"),
-    "ABE-1": Method("attention", 1, chosen_as="ABE-4"),
+    "ABE-4, no L_div": Method("attention", 4),
+    "ABE-1": Method("attention", 1),
     "ABE-2": Method("attention", 2, divergence=1.0, chosen_as="ABE-4"),
-    "ABE-2, no L_div": Method("attention", 2, chosen_as="ABE-4"),
+    "ABE-2, no L_div": Method("attention", 2, chosen_as="ABE-4, no L_div"),
     "ABE-8": Method("attention", 8, divergence=1.0, chosen_as="ABE-4"),
-    "ABE-8, no L_div": Method("attention", 8, chosen_as="ABE-4"),
+    "ABE-8, no L_div": Method("attention", 8, chosen_as="ABE-4, no L_div"),
 }
 _BOOSTED = Method("divided", 3, deviance=True, rule="eta")
 DEVIANCE = {

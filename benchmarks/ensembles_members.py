@@ -49,7 +49,7 @@ class MembersPlan:
     shared: bool = False
     steps: int = 150
     batch: int = 64
-    rates: tuple[float, ...] = (0.01, 0.1)
+    rates: tuple[float, ...] = (0.003, 0.01, 0.1)
     counted: bool = True
 
 

@@ -1,0 +1,1 @@
+"""Metrics for tables, as scikit-learn estimators: one-pass layers, and optimal metrics by solvers."""
