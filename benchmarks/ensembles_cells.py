@@ -40,7 +40,7 @@ class Plan:
     steps: int = 100
     classes: int = 8
     per_class: int = 4
-    rates: tuple[float, ...] = (5e-4, 2e-3)
+    rates: tuple[float, ...] = (2e-4, 1e-3, 5e-3)
 
 
 MAPS = Plan()

@@ -106,7 +106,10 @@ LEARNERS = {"abe": {"learners": 2, "ensemble_options": {"cut": "smaller"}}, "bie
 
 def learners(made: Combination) -> RetrievalRecipe:
     recipe = resolved(made._replace(ensemble="none"))
-    return recipe_from(recipe.model_dump() | {"ensemble": made.ensemble} | LEARNERS[made.ensemble])
+    values = recipe.model_dump() | {"ensemble": made.ensemble} | LEARNERS[made.ensemble]
+    if made.memory:  # masks change fast at first, and remembered rows are worthless at a high rate
+        values |= {"lr": 1e-3, "steps": 3 * STEPS}
+    return recipe_from(values)
 
 
 def untrained_ensemble(recipe: RetrievalRecipe) -> Embedder | Ensemble:

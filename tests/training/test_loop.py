@@ -177,6 +177,8 @@ def test_the_best_weights_are_in_the_model_and_patience_stops(
     seen = []
 
     class Report:
+        learners = None
+
         def as_dict(self):
             return {"map@r": next(scores)}
 

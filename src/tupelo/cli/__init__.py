@@ -1,6 +1,6 @@
 """The command line: importing a module of commands adds them to the application."""
 
-from tupelo.cli import datasets, demo, exporting, main_job, reporting, searching
+from tupelo.cli import datasets, demo, exporting, main_job, reporting, searching, tabular
 from tupelo.cli.app import app
 
-__all__ = ["app", "datasets", "demo", "exporting", "main_job", "reporting", "searching"]
+__all__ = ["app", "datasets", "demo", "exporting", "main_job", "reporting", "searching", "tabular"]

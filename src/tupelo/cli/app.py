@@ -12,7 +12,9 @@ import tupelo
 from tupelo.errors import TupeloError
 
 if TYPE_CHECKING:
+    from tupelo.cli.lines import Lines
     from tupelo.cli.screen import Screen
+    from tupelo.cli.table_screen import TableScreen
 
 app = typer.Typer(
     name="tupelo",
@@ -57,9 +59,30 @@ def told(debug: bool, *, again: str = "", aside: bool = False) -> "Iterator[Scre
     with Console(stderr=True).status("Loading"):
         from tupelo.cli.screen import Screen  # loads torch, which --help need not wait for
     screen = Screen(Console(stderr=True, highlight=False) if aside else None)
+    with _telling(screen, debug, again):
+        yield screen
+
+
+@contextmanager
+def told_of_tables(debug: bool, *, again: str = "") -> "Iterator[TableScreen]":
+    """As `told`, for commands that need no network: torch is not loaded.
+
+    Args:
+        debug: let errors through.
+        again: what Ctrl-C says.
+    """
+    with Console(stderr=True).status("Loading"):
+        from tupelo.cli.table_screen import TableScreen  # loads scikit-learn
+    screen = TableScreen()
+    with _telling(screen, debug, again):
+        yield screen
+
+
+@contextmanager
+def _telling(screen: "Lines", debug: bool, again: str) -> Iterator[None]:
     try:
         with screen, screen.logging():
-            yield screen
+            yield
     except TupeloError as error:
         if debug:
             raise

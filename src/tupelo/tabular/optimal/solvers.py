@@ -63,12 +63,14 @@ class Progress:
         objective: of the best found, inf where nothing is.
         bound: below which no solution lies.
         nodes: of the search tree looked at.
+        round: of a method that solves several programs.
     """
 
     seconds: float
     objective: float
     bound: float
     nodes: int
+    round: int = 1
 
     @property
     def gap(self) -> float:
