@@ -1,0 +1,234 @@
+"""Learn a metric from a table of classes, measured on rows it did not see, and keep it.
+
+    tupelo tabular fit flowers.csv --target species --out runs/flowers
+
+Expected time: seconds for some hundred rows.
+Expected result: the accuracy of nearest neighbours on a quarter of the rows, before and after; then
+the metric of all rows in the folder, for `tupelo tabular embed` and `tupelo.tabular.load`.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from tupelo.errors import InputError
+from tupelo.recipes.table_learners import (
+    FITTED,
+    LEARNERS,
+    accuracy,
+    check_learner,
+    make,
+    sample,
+)
+from tupelo.recipes.tables import Labelled, check_pairs_of_each
+from tupelo.tabular.columns import Columns
+from tupelo.tabular.saving import RECORD, TableMetric, save
+
+HELD_OUT = 0.25  # of the rows of each class
+Stage = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit came to.
+
+    Attributes:
+        metric: of all rows.
+        X: features of the labelled rows.
+        y: their classes.
+        rows: that the metric was learned from.
+        before: accuracy on held-out rows by Euclidean distance; None: none were held out.
+        after: by the metric learned from the others.
+        held_out: rows.
+        seconds: of the fit to all rows.
+        notes: what was done to the table.
+    """
+
+    metric: TableMetric
+    X: Float[ndarray, "n d"]
+    y: ndarray
+    rows: int
+    before: float | None
+    after: float | None
+    held_out: int
+    seconds: float
+    notes: tuple[str, ...]
+
+
+def fit(
+    data: Labelled,
+    method: str = "odml",
+    *,
+    options: Mapping[str, Any] | None = None,
+    standardize: bool = True,
+    rows: int | None = None,
+    k: int = 5,
+    held_out: float = HELD_OUT,
+    seed: int = 0,
+    stage: Stage | None = None,
+) -> Fitted:
+    """Measure a method on held-out rows, then fit it to all.
+
+    Args:
+        data: labelled rows.
+        method: one of `FITTED`.
+        options: of the learner's constructor.
+        standardize: features are divided by their standard deviation first.
+        rows: a fit takes so many at most; None: what the method bears.
+        k: neighbours that classify.
+        held_out: share of the rows of each class, 0 to measure nothing.
+        seed: of all that is drawn.
+        stage: told what begins.
+
+    Raises:
+        InputError: an unknown method or option, a class with one row, or numbers out of range.
+    """
+    check_learner(method)
+    if method not in FITTED:
+        raise InputError(f"--method must be one of {', '.join(FITTED)}, got {method!r}")
+    check_settings(k=k, rows=rows)
+    if not 0 <= held_out < 1:
+        raise InputError(f"--held-out must be at least 0 and below 1, got {held_out}")
+    check_pairs_of_each(data)
+    tell = stage or (lambda _: None)
+    at_most = rows or LEARNERS[method].rows
+    make(method, data.y, seed, options)  # unknown options are refused before the work
+    columns = Columns.of(data.table.columns, standardize=standardize)
+    tested = _held_out(data.y, held_out, seed)
+    before = after = None
+    if tested.any():
+        tell("measuring on held-out rows")
+        seen, new = np.flatnonzero(~tested), np.flatnonzero(tested)
+        own = Columns.of(data.table.rows(seen).columns, standardize=standardize)
+        X, Z = (own.encode(data.table.rows(each).columns) for each in (seen, new))
+        y, labels = data.y[seen], data.y[new]
+        chosen = sample(y, at_most, seed)
+        learner = make(method, y[chosen], seed, options).fit(X[chosen], y[chosen])
+        unchanged = make("euclidean", y, seed).fit(X)
+        before, after = (accuracy(each, X, y, Z, labels, k) for each in (unchanged, learner))
+    tell("fitting")
+    X = columns.encode(data.table.columns)
+    chosen = sample(data.y, at_most, seed)
+    started = time.perf_counter()
+    learner = make(method, data.y[chosen], seed, options).fit(X[chosen], data.y[chosen])
+    seconds = time.perf_counter() - started
+    about = {
+        "method": method,
+        "options": dict(options or {}),
+        "table": data.table.name,
+        "rows": len(chosen),
+        "k": k,
+        "seed": seed,
+        "held_out": {"rows": int(tested.sum()), "before": before, "after": after},
+        "seconds": round(seconds, 3),
+    }
+    classes = tuple(np.unique(data.y).tolist())
+    notes = [*data.notes, *notes_on(columns)]
+    if len(chosen) < len(data.y):
+        notes.append(
+            f"{method} was fitted to {len(chosen):,} of {len(data.y):,} rows, drawn with every "
+            "class its share; --rows N takes more"
+        )
+    return Fitted(
+        TableMetric(columns, learner, data.target, classes, about),
+        X,
+        data.y,
+        len(chosen),
+        before,
+        after,
+        int(tested.sum()),
+        seconds,
+        tuple(notes),
+    )
+
+
+def keep(fitted: Fitted, out: Path) -> None:
+    """Save the metric of a fit.
+
+    Raises:
+        InputError: the folder holds something else.
+    """
+    check_place(out)
+    save(fitted.metric, out)
+
+
+def check_place(out: Path) -> None:
+    """A folder may be written: it is not there, is empty, or holds a metric.
+
+    Raises:
+        InputError: it is a file, or holds something else.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; name a folder")
+    if out.is_dir() and any(out.iterdir()) and not (out / RECORD).exists():
+        raise InputError(f"--out {out} holds other things; name a new folder")
+
+
+def check_settings(*, k: int, rows: int | None) -> None:
+    """Numbers of neighbours and rows are possible.
+
+    Raises:
+        InputError: they are not.
+    """
+    if k < 1:
+        raise InputError(f"--neighbours must be at least 1, got {k}")
+    if rows is not None and rows < 4:
+        raise InputError(f"--rows must be at least 4, got {rows}")
+
+
+def weights(metric: TableMetric) -> list[tuple[str, float]]:
+    """Features by their weight in D, the heaviest first: the diagonal of M.
+
+    A stack of layers has no such weights; the list is empty.
+    """
+    learner = metric.learner
+    try:
+        if hasattr(learner, "get_mahalanobis_matrix"):
+            diagonal = np.diag(learner.get_mahalanobis_matrix())
+        else:
+            diagonal = (learner.components_**2).sum(axis=0)
+    except InputError:
+        return []
+    order = np.argsort(-diagonal, kind="stable")
+    names = metric.columns.features
+    return [(names[place], float(diagonal[place])) for place in order]
+
+
+def notes_on(columns: Columns) -> list[str]:
+    """What was done to the columns of a table, one sentence each."""
+    found = []
+    missing = [column for column in columns.columns if column.missing]
+    if missing:
+        listed = ", ".join(f"{column.name} {column.missing:,}" for column in missing[:6])
+        filled = sum(column.missing for column in missing)
+        found.append(
+            f"{filled:,} missing values became the median or most frequent of their column: "
+            f"{listed}{', ...' * (len(missing) > 6)}"
+        )
+    texts = [column for column in columns.columns if column.categories]
+    if texts:
+        made = sum(len(column.features) for column in texts)
+        listed = ", ".join(column.name for column in texts[:6]) + ", ..." * (len(texts) > 6)
+        found.append(f"{len(texts)} columns of text became {made} features, one a text: {listed}")
+    if columns.left_out:
+        listed = ", ".join(columns.left_out[:6]) + ", ..." * (len(columns.left_out) > 6)
+        found.append(f"columns with one value or none are left out: {listed}")
+    return found
+
+
+def _held_out(y: ndarray, share: float, seed: int) -> ndarray:
+    """Marks of held-out rows: the share of each class, one at least stays."""
+    rng = np.random.default_rng(seed)
+    marks = np.zeros(len(y), dtype=bool)
+    if not share:
+        return marks
+    for label in np.unique(y):
+        places = rng.permutation(np.flatnonzero(y == label))
+        marks[places[: min(len(places) - 1, round(share * len(places)))]] = True
+    return marks
