@@ -5,6 +5,7 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
+JOBS   ?= 2
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
@@ -17,8 +18,9 @@ help:
 demo: $(VENV)/.dev
 	$(BIN)/tupelo demo --out runs/demo
 
+# One thread a process: the processes already fill the cores.
 test: $(VENV)/.dev
-	$(BIN)/pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -16,7 +16,9 @@ from tupelo.data import ImageSet
 from tupelo.errors import InputError, MissingExtra
 from tupelo.objectives import OnClasses
 from tupelo.report import page as pages
+from tupelo.report.reading import read
 from tupelo.report.searched import search
+from tupelo.report.summary import summarise
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = [
@@ -371,3 +373,15 @@ def test_before_and_after_may_lack_scores(run, opened):
     results["before"] = {"nmi": math.nan}
     (run / "results.json").write_text(json.dumps(results))
     assert "0.5000 after training" in opened(report.write(run)).text
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [("", "each trained to classify its meta-classes on 100"), ("learns: recipe", "margin loss (")],
+)
+def test_what_members_learn_is_what_is_said(run, options, said):
+    with (run / "recipe.yaml").open("a") as recipe:
+        recipe.write(f"\nensemble: dreml\nlearners: 4\nensemble_options: {{{options}}}\n")
+    sentence = summarise(read(run), None).sentence
+    assert "of 4 networks on random meta-classes (DREML)" in sentence
+    assert said in sentence

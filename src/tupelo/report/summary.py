@@ -131,11 +131,14 @@ def _sentence(run: RunFiles, data: Mapping[str, Any], part: str, after: scores.S
     start = "published weights" if recipe.get("pretrained") else recipe.get("weights")
     chosen = [f"{name}: {recipe[name]}" for name in ("positives", "negatives") if recipe.get(name)]
     learners = ENSEMBLES.get(recipe.get("ensemble", ""), "").format(recipe.get("learners"))
+    taught = f"trained with the {recipe.get('loss')} loss"
+    if _of_merged_classes(recipe):
+        taught, chosen = "each trained to classify its meta-classes", []
     sentence = (
         f"{recipe.get('backbone')} with {recipe.get('dim')} dimensions"
         + (f" of {learners}" if learners else "")
         + ", from "
-        f"{start or 'random weights'}, trained with the {recipe.get('loss')} loss"
+        f"{start or 'random weights'}, {taught}"
         + (f" ({', '.join(chosen)})" if chosen else "")
         + SYNTHESIS.get(recipe.get("synthesis", ""), "")
     )
@@ -151,6 +154,12 @@ def _sentence(run: RunFiles, data: Mapping[str, Any], part: str, after: scores.S
         kind = f"{PARTS[part]} " if part in PARTS else ""
         sentence += f"; measured on {int(after['n_queries']):,} {kind}pictures"
     return f"{sentence}."
+
+
+def _of_merged_classes(recipe: Mapping[str, Any]) -> bool:
+    """Whether members of DREML classify; the recipe's loss and selection are then not used."""
+    learns = (recipe.get("ensemble_options") or {}).get("learns", "classification")
+    return recipe.get("ensemble") == "dreml" and learns == "classification"
 
 
 def _many(side: Mapping[str, int], kind: str = "", *, labels: str) -> str:
