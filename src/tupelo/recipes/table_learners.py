@@ -224,6 +224,25 @@ def accuracy(
     return float((classes[ballots.argmax(axis=1)] == labels).mean())
 
 
+def by_depth(
+    learner: Any,
+    X: Float[ndarray, "n d"],
+    y: ndarray,
+    new: Float[ndarray, "m d"],
+    labels: ndarray,
+    k: int,
+) -> list[float]:
+    """As `accuracy`, after each layer of a stack; [] where there is no stack."""
+    layers = getattr(learner, "layers_", [])
+    if len(layers) < 2:
+        return []
+    found = []
+    for depth in range(1, len(layers) + 1):
+        votes = KNeighborsClassifier(min(k, len(X))).fit(learner.transform(X, depth=depth), y)
+        found.append(float((votes.predict(learner.transform(new, depth=depth)) == labels).mean()))
+    return found
+
+
 def between(
     learner: Any, left: Float[ndarray, "n d"], right: Float[ndarray, "m d"]
 ) -> Float[ndarray, "n m"]:

@@ -22,6 +22,7 @@ from tupelo.recipes.table_learners import (
     FITTED,
     LEARNERS,
     accuracy,
+    by_depth,
     check_learner,
     make,
     sample,
@@ -45,6 +46,7 @@ class Fitted:
         rows: that the metric was learned from.
         before: accuracy on held-out rows by Euclidean distance; None: none were held out.
         after: by the metric learned from the others.
+        depths: accuracy on held-out rows before and after each layer of a stack; () for others.
         held_out: rows.
         seconds: of the fit to all rows.
         notes: what was done to the table.
@@ -56,9 +58,17 @@ class Fitted:
     rows: int
     before: float | None
     after: float | None
+    depths: tuple[float, ...]
     held_out: int
     seconds: float
     notes: tuple[str, ...]
+
+    def transform(self, X: Float[ndarray, "n d"]) -> Float[ndarray, "n m"] | None:
+        """The embedding of features; None where the metric has distances only."""
+        try:
+            return np.asarray(self.metric.learner.transform(X))
+        except InputError:
+            return None
 
 
 def fit(
@@ -102,6 +112,7 @@ def fit(
     columns = Columns.of(data.table.columns, standardize=standardize)
     tested = _held_out(data.y, held_out, seed)
     before = after = None
+    depths: tuple[float, ...] = ()
     if tested.any():
         tell("measuring on held-out rows")
         seen, new = np.flatnonzero(~tested), np.flatnonzero(tested)
@@ -112,6 +123,7 @@ def fit(
         learner = make(method, y[chosen], seed, options).fit(X[chosen], y[chosen])
         unchanged = make("euclidean", y, seed).fit(X)
         before, after = (accuracy(each, X, y, Z, labels, k) for each in (unchanged, learner))
+        depths = (before, *by_depth(learner, X, y, Z, labels, k))
     tell("fitting")
     X = columns.encode(data.table.columns)
     chosen = sample(data.y, at_most, seed)
@@ -142,6 +154,7 @@ def fit(
         len(chosen),
         before,
         after,
+        depths,
         int(tested.sum()),
         seconds,
         tuple(notes),

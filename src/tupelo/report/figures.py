@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from tupelo.training.logs import Row
-
+Row = Mapping[str, float | int]
+"""Of `metrics.csv`."""
 COLOURS = (
     "#1f6fb4", "#c8553d", "#2a8f5b", "#7b4fa3", "#b07d12",
     "#0f8b8d", "#a8326e", "#5b6b7a", "#4a5fd0", "#7a5230",

@@ -1,7 +1,5 @@
 """The page: everything of a run put together into one file."""
 
-import os
-import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tupelo.data import ImageSet
-from tupelo.errors import InputError, MissingExtra
+from tupelo.errors import InputError
 from tupelo.inference import Embeddings
 from tupelo.report import charts, confusions, embedding_map, figures, parts
 from tupelo.report import gallery as galleries
@@ -19,6 +17,7 @@ from tupelo.report import searched as searching
 from tupelo.report.learners import learners_section
 from tupelo.report.points import LOOKS, scatter
 from tupelo.report.reading import RunFiles, read
+from tupelo.report.rendering import check_extra, replace, scripts, template
 from tupelo.report.searched import Searched
 from tupelo.report.summary import Summary, summarise
 from tupelo.report.thumbnails import thumbnails
@@ -93,7 +92,7 @@ def write(
         InputError: `run_folder` holds no run; pictures without as many embeddings.
         MissingExtra: bokeh or jinja2 is not installed.
     """
-    _check_extra()
+    check_extra()
     folder = Path(run_folder)
     if (pictures is None) != (embedded is None):
         raise InputError("pictures and embedded must be given together")
@@ -114,19 +113,9 @@ def write(
         if len(page) <= BYTES_AT_MOST:
             break
     path = folder / NAME if out is None else Path(out)
-    _replace(path, page)
+    replace(path, page)
     tell(4, 4)
     return path
-
-
-def _check_extra() -> None:
-    try:
-        import bokeh  # noqa: F401
-        import jinja2  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra(
-            f"drawing a report needs {error.name}: pip install 'tupelo[report]'"
-        ) from error
 
 
 def _look(searched: Searched, seed: int) -> Found:
@@ -145,9 +134,6 @@ def _look(searched: Searched, seed: int) -> Found:
 
 
 def _render(run: RunFiles, summary: Summary, found: Found | None, share: float, seed: int) -> bytes:
-    from bokeh.embed import components
-    from bokeh.resources import Resources
-
     trained = charts.training_charts(run.rows)
     drawn = [*trained.large, *trained.small]
     sections = []
@@ -161,12 +147,8 @@ def _render(run: RunFiles, summary: Summary, found: Found | None, share: float, 
     shown = {} if found is None else _pictured(found, share)
     if shown.get("map") is not None:
         drawn.append(shown["map"].chart)
-    script, divs = "", {}
-    if drawn:
-        script, divs = components({chart.figure.id: chart.figure for chart in drawn})
-        library = Resources(mode="inline", components=["bokeh"], log_level="error").render_js()
-        script = f"{library}\n{script}"
-    text = _template().render(
+    script, divs = scripts(drawn)
+    text = template("report.html.j2").render(
         run=run,
         summary=summary,
         trained=trained,
@@ -234,29 +216,6 @@ def _map(found: Found, share: float) -> Map | None:
     )
 
 
-def _template() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("tupelo.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["short"] = figures.shortened
-    environment.filters["number"] = parts.number
-    environment.filters["breaking"] = _breaking
-    return environment.get_template("report.html.j2")
-
-
-def _breaking(text: str) -> Any:
-    """Names that break after an underscore or slash before they break within a word."""
-    from markupsafe import Markup, escape
-
-    return Markup(re.sub("([_/])", r"\1<wbr>", str(escape(text))))
-
-
 def _repeat(run: RunFiles) -> str:
     """The command that trains the same again, "" where there is no recipe."""
     if not run.recipe:
@@ -264,14 +223,3 @@ def _repeat(run: RunFiles) -> str:
     source = str(run.recipe.get("source", "PICTURES"))
     recipe, again = run.folder / "recipe.yaml", run.folder.with_name(f"{run.name}-again")
     return shlex.join(["tupelo", "train", source, "--recipe", str(recipe), "--out", str(again)])
-
-
-def _replace(path: Path, page: bytes) -> None:
-    """Write the file in one step, so that a reader never sees a part of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.writing")
-    try:
-        unfinished.write_bytes(page)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

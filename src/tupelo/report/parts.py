@@ -8,6 +8,7 @@ import numpy as np
 
 from tupelo.report.figures import Drawn, curves, histogram
 from tupelo.report.points import scatter
+from tupelo.report.rendering import number
 from tupelo.report.thumbnails import shrink
 from tupelo.sections import Bars, Curves, Part, Pictures, Points, Section, Table
 from tupelo.training.logs import Row
@@ -71,17 +72,6 @@ def blocks(
             kind = type(part).__name__
             found.append(Block(note=f"A part of this section ({kind}) cannot be shown: {error}"))
     return found
-
-
-def number(value: object) -> str:
-    """A cell of a table as text: four digits, whole numbers in full.
-
-    >>> number(0.123456), number(12345), number("a"), number(float("nan"))
-    ('0.1235', '12,345', 'a', 'nan')
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def _blocks(part: Part, rows: Sequence[Row], key: str, budget_bytes: int) -> list[Block]:
