@@ -52,7 +52,7 @@ def matrix(M: Float[ndarray, "d d"], names: Sequence[str]) -> Drawn:
     from bokeh.models import HoverTool
 
     of, heaviest = len(M), np.sort(np.argsort(-np.diag(M), kind="stable")[:SIDE])
-    M, shown = M[np.ix_(heaviest, heaviest)], [names[place] for place in heaviest.tolist()]
+    M, shown = M[np.ix_(heaviest, heaviest)], [names[place] for place in map(int, heaviest)]
     d = len(M)
     top = float(np.abs(M).max()) or 1.0
     strength = np.abs(M) / top
@@ -71,8 +71,8 @@ def matrix(M: Float[ndarray, "d d"], names: Sequence[str]) -> Drawn:
             "x": columns,
             "y": d - 1 - rows,
             "value": M.reshape(-1),
-            "one": [shortened(shown[row]) for row in rows.tolist()],
-            "other": [shortened(shown[column]) for column in columns.tolist()],
+            "one": [shortened(shown[row]) for row in map(int, rows)],
+            "other": [shortened(shown[column]) for column in map(int, columns)],
             "colour": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in shades.tolist()],
         },
     )
@@ -119,7 +119,7 @@ def placed(rows: Float[ndarray, "n m"], y: Sequence[str], *, title: str, key: st
         wrong = kinds[nearest[:, 0]] != kinds
     order = np.argsort(np.asarray(y), kind="stable")
     drawn = scatter(
-        xy[order], [y[place] for place in order.tolist()], [f"row {place + 1}" for place in order],
+        xy[order], [y[place] for place in map(int, order)], [f"row {place + 1}" for place in order],
         key=key, ringed=wrong[order], height=400, x_label=labels[0], y_label=labels[1],
     )  # fmt: skip
     alt = f"{drawn.alt} {wrong.sum():,} have a nearest neighbour of another class."
@@ -274,7 +274,8 @@ def _axes(X: Float[ndarray, "n d"], found: Sequence[Any], names: Sequence[str]) 
         if found:  # how many times its region fits into the spread of a feature
             reach = np.mean([region.ruler.extent(region.radius) for region in found], axis=0)
             spread = np.divide(spread, reach, out=np.zeros_like(spread), where=reach > 0)
-        first, second = np.argsort(-spread, kind="stable")[[0, min(1, X.shape[1] - 1)]].tolist()
+        order = np.argsort(-spread, kind="stable")
+        first, second = int(order[0]), int(order[min(1, len(order) - 1)])
         linear = np.zeros((2, X.shape[1]))
         linear[0, first] = linear[1, second] = 1.0
         labels = shortened(names[first], 60), shortened(names[second], 60)
