@@ -2,6 +2,7 @@
 #   make demo    digits that come with scikit-learn: train, measure, index, search, report
 #   make test    the default tests          make lint    style, types, layers
 #   make bench   speed against peers        make docs    the site, into site/
+#   make peers-tabular    metric-learn with the scikit-learn it works with, for the grid of tables
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -9,7 +10,7 @@ JOBS   ?= 2
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs venv clean
+.PHONY: help demo test lint bench docs venv peers-tabular clean
 .DELETE_ON_ERROR:
 
 help:
@@ -38,8 +39,15 @@ docs: $(VENV)/.docs
 
 venv: $(VENV)/.dev
 
+peers-tabular: $(VENV)-peers-tabular/.made
+
+$(VENV)-peers-tabular/.made: benchmarks/peers-tabular.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
 clean:
-	rm -rf $(VENV) site dist
+	rm -rf $(VENV) $(VENV)-peers-tabular site dist
 
 # The stamps: one per set of extras, older than what they were installed from means install again.
 $(VENV)/.dev: EXTRAS = dev
