@@ -15,7 +15,6 @@ from tupelo.errors import InputError
 from tupelo.tabular.columns import near
 
 SCANS, SCANNED_ROWS = 20, 100_000  # the published number of passes, fewer over large tables
-TILE_PAIRS = 200_000
 WORKS_BEFORE = (1, 8)  # scikit-learn that metric-learn 0.7.0 no longer works with
 
 
@@ -70,7 +69,7 @@ def _layers(layers: int) -> Make:
 def _mio(y: ndarray, seed: int, options: Mapping[str, Any]) -> Any:
     from tupelo.tabular import MIOMetric
 
-    return MIOMetric(**{"n_neighbors": _neighbours(y), "random_state": seed, **options})
+    return MIOMetric(**{"random_state": seed, **options})
 
 
 def _nca(y: ndarray, seed: int, options: Mapping[str, Any]) -> Any:
@@ -207,14 +206,13 @@ def accuracy(
     """
     own = new is X
     k = min(k, len(X) - own)
-    try:
-        known, asked = learner.transform(X), learner.transform(new)
-    except InputError:  # a distance without an embedding
+    if not embeds(learner):
         votes = KNeighborsClassifier(k, metric="precomputed").fit(np.zeros((len(X), len(X))), y)
-        distances = between(learner, new, X)
+        distances = learner.distances(new, X)
         if own:
-            np.fill_diagonal(distances, np.inf)
+            np.fill_diagonal(distances, 2 * distances.max() + 1)  # infinity is refused
         return float((votes.predict(distances) == labels).mean())
+    known, asked = learner.transform(X), learner.transform(new)
     votes = KNeighborsClassifier(k).fit(known, y)
     if not own:
         return float((votes.predict(asked) == labels).mean())
@@ -243,19 +241,9 @@ def by_depth(
     return found
 
 
-def between(
-    learner: Any, left: Float[ndarray, "n d"], right: Float[ndarray, "m d"]
-) -> Float[ndarray, "n m"]:
-    """Learned distances of all rows of one table with all of another."""
-    found = np.empty((len(left), len(right)))
-    step = max(1, TILE_PAIRS // max(1, len(right)))
-    for begin in range(0, len(left), step):
-        part = left[begin : begin + step]
-        pairs = np.stack(
-            [np.repeat(part, len(right), axis=0), np.tile(right, (len(part), 1))], axis=1
-        )
-        found[begin : begin + step] = learner.pair_distance(pairs).reshape(len(part), -1)
-    return found
+def embeds(learner: Any) -> bool:
+    """Whether Euclidean distance after `transform` is the learned one, else `distances` tell."""
+    return hasattr(learner, "components_") or not hasattr(learner, "distances")
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ from tupelo.recipes.table_learners import (
     accuracy,
     by_depth,
     check_learner,
+    embeds,
     make,
     sample,
 )
@@ -65,10 +66,8 @@ class Fitted:
 
     def transform(self, X: Float[ndarray, "n d"]) -> Float[ndarray, "n m"] | None:
         """The embedding of features; None where the metric has distances only."""
-        try:
-            return np.asarray(self.metric.learner.transform(X))
-        except InputError:
-            return None
+        learner = self.metric.learner
+        return np.asarray(learner.transform(X)) if embeds(learner) else None
 
 
 def fit(
@@ -198,16 +197,12 @@ def check_settings(*, k: int, rows: int | None) -> None:
 def weights(metric: TableMetric) -> list[tuple[str, float]]:
     """Features by their weight in D, the heaviest first: the diagonal of M.
 
-    A stack of layers has no such weights; the list is empty.
+    A stack of layers and distances of other powers have no such weights; the list is empty.
     """
-    learner = metric.learner
-    try:
-        if hasattr(learner, "get_mahalanobis_matrix"):
-            diagonal = np.diag(learner.get_mahalanobis_matrix())
-        else:
-            diagonal = (learner.components_**2).sum(axis=0)
-    except InputError:
+    components = getattr(metric.learner, "components_", None)
+    if components is None:
         return []
+    diagonal = (components**2).sum(axis=0)
     order = np.argsort(-diagonal, kind="stable")
     names = metric.columns.features
     return [(names[place], float(diagonal[place])) for place in order]

@@ -174,10 +174,7 @@ def _weights_of(asked: Asked) -> list[tuple[str, float]]:
 
 def _matrix(learner: Any) -> np.ndarray | None:
     """M where it is more than a diagonal."""
-    if hasattr(learner, "get_mahalanobis_matrix"):
-        M = learner.get_mahalanobis_matrix()
-    else:
-        M = learner.components_.T @ learner.components_
+    M = learner.components_.T @ learner.components_
     off = np.abs(M - np.diag(np.diag(M))).max()
     return M if len(M) > 1 and off > DIAGONAL * np.abs(M).max() else None
 
