@@ -50,7 +50,7 @@ class TableScreen(Lines):
         n, d = fitted.X.shape
         self.line(
             f"[bold]{escape(str(about['table']))}[/bold]: {n:,} rows, {d:,} features, "
-            f"{len(metric.classes)} classes of {escape(metric.target)}"
+            f"{len(metric.classes)} classes in column {escape(metric.target)}"
         )
         self.notes(fitted.notes)
         if fitted.before is not None and fitted.after is not None:

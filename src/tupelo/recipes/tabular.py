@@ -78,7 +78,7 @@ def fit(
     standardize: bool = True,
     rows: int | None = None,
     k: int = 5,
-    held_out: float = HELD_OUT,
+    held_out: float | int = HELD_OUT,
     seed: int = 0,
     stage: Stage | None = None,
 ) -> Fitted:
@@ -122,7 +122,8 @@ def fit(
         learner = make(method, y[chosen], seed, options).fit(X[chosen], y[chosen])
         unchanged = make("euclidean", y, seed).fit(X)
         before, after = (accuracy(each, X, y, Z, labels, k) for each in (unchanged, learner))
-        depths = (before, *by_depth(learner, X, y, Z, labels, k))
+        layers = by_depth(learner, X, y, Z, labels, k)
+        depths = (before, *layers) if layers else ()
     tell("fitting")
     X = columns.encode(data.table.columns)
     chosen = sample(data.y, at_most, seed)

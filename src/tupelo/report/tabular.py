@@ -44,7 +44,7 @@ def of_fit(fitted: Fitted, out: Path) -> Path:
     n, d = fitted.X.shape
     lead = (
         f"{about['method']} learned from {fitted.rows:,} of {n:,} rows of {about['table']}, "
-        f"{d:,} features, {len(metric.classes):,} classes of {metric.target}."
+        f"{d:,} features, {len(metric.classes):,} classes in column {metric.target}."
     )
     cards = []
     if fitted.before is not None and fitted.after is not None:
