@@ -54,10 +54,17 @@ def structure(
         epsilon: and by this much.
     """
     near = nearest(family, w, X, y, k=k)
-    # an infinite radius leaves a comparison of infinities where there is one class only
-    errors = ~(np.isfinite(near.radius) & (near.gap >= (1 + rho) * near.radius + epsilon))
+    errors = error_points(near.radius, near.gap, rho, epsilon)
     outliers = np.flatnonzero(~(near.radius < near.gap))
     return Structure(near, errors, clusters_of(near, errors), outliers, boundary_pairs(near))
+
+
+def error_points(
+    radius: Float[ndarray, " n"], gap: Float[ndarray, " n"], rho: float, epsilon: float
+) -> Bool[ndarray, " n"]:
+    """Points whose gap is not beyond their radius by the factor 1 + rho and epsilon."""
+    finite = np.isfinite(radius)
+    return ~(finite & (gap >= (1 + rho) * np.where(finite, radius, 0.0) + epsilon))
 
 
 def clusters_of(near: Nearest, errors: Bool[ndarray, " n"]) -> Int[ndarray, " n"]:

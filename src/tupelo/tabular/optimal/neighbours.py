@@ -37,6 +37,10 @@ class Family(Protocol):
         """M (d, d) of a quadratic form."""
         ...
 
+    def components(self, w: ndarray) -> ndarray:
+        """L (m, d) with L^T L = M."""
+        ...
+
 
 @dataclass(frozen=True)
 class Nearest:

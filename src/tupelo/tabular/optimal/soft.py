@@ -19,6 +19,7 @@ time", KDD 2006, solves SVMs with one block.)
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -44,16 +45,35 @@ REAL = 1e-9  # of the margin: smaller differences are rounding
 SMALL = 0.1  # objectives below are compared as if they were this large
 
 
-class Simplex:
-    """Where weights of atoms lie: w >= 0 with sum 1.
-
-    Args:
-        size: number A of atoms.
+@runtime_checkable
+class Domain(Protocol):
+    """Where weights lie: lower <= w <= upper, mass . w = 1, and what `cuts` tells.
 
     Attributes:
         lower, upper: (A,) bounds.
-        mass: (A,) with mass . w = 1.
-        tolerance: relative gap to solve to.
+        mass: (A,).
+        tolerance: relative gap to which programs are solved.
+    """
+
+    lower: ndarray
+    upper: ndarray
+    mass: ndarray
+    tolerance: float
+
+    def cuts(self, w: ndarray) -> ndarray:
+        """Rows g (c, A) with g . w >= 0 for all that is allowed, and violated by w."""
+        ...
+
+    def repaired(self, w: ndarray) -> ndarray:
+        """The same weights (A,), or near ones that are allowed."""
+        ...
+
+
+class Simplex:
+    """The domain of weights of atoms: w >= 0 with sum 1.
+
+    Args:
+        size: number A of atoms.
     """
 
     tolerance = TOLERANCE
@@ -62,7 +82,7 @@ class Simplex:
         self.lower, self.upper, self.mass = np.zeros(size), np.ones(size), np.ones(size)
 
     def cuts(self, w: Float[ndarray, " A"]) -> Float[ndarray, "c A"]:
-        """Rows g with g . w >= 0 for all that is allowed, and violated by w: none."""
+        """None."""
         return np.empty((0, len(w)))
 
     def repaired(self, w: Float[ndarray, " A"]) -> Float[ndarray, " A"]:
@@ -193,7 +213,7 @@ def alternate(
     start: Float[ndarray, " A"],
     *,
     rounds: int = 10,
-    region: Simplex | None = None,
+    domain: Domain | None = None,
     solver: str = "highs",
     time_limit: float | None = None,
     progress: Shown | None = None,
@@ -204,19 +224,19 @@ def alternate(
         model: what is minimised.
         start: weights to begin with.
         rounds: at most so many.
-        region: where weights lie; None: on the simplex.
+        domain: where weights lie; None: on the simplex.
         solver: of linear programs.
         time_limit: seconds for all.
         progress: is called after each linear program.
     """
     clock = _Clock(time_limit)
-    region = region or Simplex(len(start))
+    domain = domain or Simplex(len(start))
     w, objective, status = start, model.objective(start), "rounds"
     history, bound, rows = [objective], -np.inf, 0
     try:
         for done in range(rounds):
             told = None if progress is None else _Told(progress, clock, done)
-            solved = _fixed(model, w, region, solver, clock, told)
+            solved = _fixed(model, w, domain, solver, clock, told)
             found = model.objective(solved.w)
             better = objective - found > LEAST_DECREASE * max(abs(objective), SMALL)
             if better:
@@ -266,7 +286,7 @@ class _Solved:
 def _fixed(
     model: SoftModel,
     start: ndarray,
-    region: Simplex,
+    domain: Domain,
     solver: str,
     clock: _Clock,
     told: _Told | None,
@@ -274,7 +294,7 @@ def _fixed(
     """The best weights for the neighbours that are nearest under `start`."""
     near = model.near(start, min(CANDIDATES, len(model.X)))
     blocks = _Blocks(model, pairs_of(near, model.groups))
-    growing = Incremental(_program(model, region, blocks), solver)
+    growing = Incremental(_program(model, domain, blocks), solver)
     best, least, bound = start, np.inf, -np.inf
     query, vertex, status = start, None, "rounds"
     try:
@@ -282,7 +302,7 @@ def _fixed(
             objective = blocks.add_rows(growing, query)
             if objective < least:
                 best, least = query, objective
-            allowed = region.tolerance * max(abs(least), SMALL)
+            allowed = domain.tolerance * max(abs(least), SMALL)
             if vertex is not None and least - bound <= allowed:
                 # of equally good weights those at a vertex, where most are zero
                 if blocks.objective(vertex) - bound <= allowed:
@@ -303,10 +323,10 @@ def _fixed(
                 break
             bound = max(bound, solution.bound)
             found = solution.x[: len(start)]
-            cuts = region.cuts(found)
+            cuts = domain.cuts(found)
             if len(cuts):
                 growing.add_rows(*_rows(cuts, len(solution.x)))
-            vertex = region.repaired(found)
+            vertex = domain.repaired(found)
             # rows of points halfway to the best are less extreme than those of vertices alone
             query = vertex if turn % 2 else (vertex + best) / 2
     except KeyboardInterrupt:
@@ -314,21 +334,21 @@ def _fixed(
     return _Solved(best, bound, len(growing.program.lower), status)
 
 
-def _program(model: SoftModel, region: Simplex, blocks: "_Blocks") -> Program:
+def _program(model: SoftModel, domain: Domain, blocks: "_Blocks") -> Program:
     """Columns w, t and one a block; rows of the distortion and of the mass."""
-    size, count = len(region.mass), len(blocks.shares)
+    size, count = len(domain.mass), len(blocks.shares)
     columns = 2 * size + count
     one = eye_array(size)
     both = hstack([vstack([-one, one]), vstack([one, one]), csr_array((2 * size, count))])
-    mass = csr_array(np.concatenate([region.mass, np.zeros(columns - size)])[None])
+    mass = csr_array(np.concatenate([domain.mass, np.zeros(columns - size)])[None])
     start = model.family.start
     return Program(
         c=np.concatenate([np.zeros(size), np.full(size, model.distortion), blocks.shares]),
         rows=csr_array(vstack([both, mass])),
         lower=np.concatenate([-start, start, [1.0]]),
         upper=np.concatenate([np.full(2 * size, np.inf), [1.0]]),
-        lb=np.concatenate([region.lower, np.zeros(columns - size)]),
-        ub=np.concatenate([region.upper, np.full(columns - size, np.inf)]),
+        lb=np.concatenate([domain.lower, np.zeros(columns - size)]),
+        ub=np.concatenate([domain.upper, np.full(columns - size, np.inf)]),
     )
 
 
