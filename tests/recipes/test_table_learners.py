@@ -18,7 +18,7 @@ from tupelo.recipes.table_learners import (
     unusable,
 )
 
-X, Y = load_iris(return_X_y=True)
+X, Y = (each[::3] for each in load_iris(return_X_y=True))
 
 
 class Manhattan:
@@ -29,7 +29,7 @@ class Manhattan:
 
 
 def test_accuracy_of_other_rows_is_that_of_scikit_learn():
-    odd = np.arange(150) % 2 == 1
+    odd = np.arange(50) % 2 == 1
     nca = NeighborhoodComponentsAnalysis(random_state=0, max_iter=10).fit(X[odd], Y[odd])
     votes = KNeighborsClassifier(5).fit(nca.transform(X[odd]), Y[odd])
     expected = votes.score(nca.transform(X[~odd]), Y[~odd])
@@ -43,7 +43,7 @@ def test_own_rows_leave_themselves_out():
 
 @pytest.mark.parametrize("own", [True, False])
 def test_distances_without_an_embedding(own):
-    odd = np.arange(150) % 2 == 1
+    odd = np.arange(50) % 2 == 1
     known, labels = (X, Y) if own else (X[odd], Y[odd])
     new, asked = (X, Y) if own else (X[~odd], Y[~odd])
     votes = KNeighborsClassifier(3, p=1)
@@ -52,7 +52,7 @@ def test_distances_without_an_embedding(own):
     else:
         expected = votes.fit(known, labels).score(new, asked)
     found = accuracy(Manhattan(), known, labels, known if own else new, asked, 3)
-    assert found == pytest.approx(expected, abs=0.007)  # rows equally near may be taken otherwise
+    assert found == pytest.approx(expected, abs=0.021)  # rows equally near may be taken otherwise
 
 
 def test_more_neighbours_than_rows():
@@ -66,7 +66,7 @@ def test_a_sample_has_every_class_its_share():
     assert dict(zip(classes.tolist(), counts.tolist(), strict=True)) == {"a": 66, "b": 33, "c": 2}
     assert (rows == sample(y, 100, seed=0)).all()
     assert (rows != sample(y, 100, seed=1)).any()
-    assert sample(y, None, seed=0).tolist() == list(range(903))  # a class of one row is left out
+    assert sorted(sample(y, None, seed=0)) == list(range(903))  # a class of one row is left out
 
 
 def test_unknown_learners_and_options():

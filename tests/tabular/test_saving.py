@@ -11,6 +11,8 @@ from tupelo.errors import CheckpointError, InputError
 from tupelo.tabular import saving
 from tupelo.tabular.columns import Columns
 from tupelo.tabular.generated import rings
+from tupelo.tabular.online.estimator import ODML
+from tupelo.tabular.optimal.estimator import MIOMetric
 from tupelo.tabular.saving import TableMetric, load, save
 
 
@@ -35,6 +37,39 @@ def test_a_metric_comes_back(metric, table, tmp_path):
     assert (again.columns, again.target, again.classes) == (metric.columns, "ring", ("0", "1"))
     assert again.about == {"method": "nca"}
     assert again.learner.get_params() == metric.learner.get_params()
+
+
+def kept(learner, folder):
+    columns = Columns.of({"f": np.arange(3.0)})
+    save(TableMetric(columns, learner, "y", ("0", "1"), {}), folder)
+    return load(folder).learner
+
+
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+@pytest.mark.parametrize("layer", ["opml", "moml"])
+@pytest.mark.parametrize("strategy", ["fp", "fbp"])
+def test_a_stream_goes_on_after_it_was_saved(tmp_path, engine, layer, strategy):
+    X, y = rings(80, np.random.default_rng(0))
+    options = {"layer": layer, "engine": engine, "strategy": strategy, "random_state": 0}
+    whole, half = (ODML(2, negative="random", **options) for _ in range(2))
+    whole.partial_fit(X[:40], y[:40]).partial_fit(X[40:], y[40:])
+    again = kept(half.partial_fit(X[:40], y[:40]), tmp_path)
+    again.partial_fit(X[40:], y[40:])
+    assert (again.transform(X) == whole.transform(X)).all()
+    assert all((a == b).all() for a, b in zip(again.layers_, whole.layers_, strict=True))
+    assert again.get_params() == whole.get_params()
+
+
+@pytest.mark.parametrize("atoms", ["diag", "rank1", "l1+l2", "psd"])
+def test_an_optimal_metric_comes_back(tmp_path, atoms):
+    X, y = rings(40, np.random.default_rng(0))
+    metric = MIOMetric(atoms=atoms, random_state=0, time_limit=5.0).fit(X, y)
+    again = kept(metric, tmp_path)
+    assert (again.distances(X) == metric.distances(X)).all()
+    assert again.report() == metric.report()
+    own, other = (each.recommend(X[::3], n=3) for each in (metric, again))
+    assert [one.row for one in own] == [one.row for one in other]
+    assert [str(one.region) for one in own] == [str(one.region) for one in other]
 
 
 def test_nothing_is_pickled(metric, tmp_path):

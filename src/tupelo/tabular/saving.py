@@ -148,6 +148,9 @@ def _packed(value: Any, arrays: dict[str, ndarray], key: str) -> Any:
         name = f"{key}-{len(arrays)}"
         arrays[name] = value
         return {"array": name}
+    name = f"{type(value).__module__}:{type(value).__qualname__}"
+    if isinstance(value, tuple) and hasattr(value, "_fields") and name.startswith(OURS):
+        return {"named": [name, [_packed(each, arrays, key) for each in value]]}
     if isinstance(value, list | tuple):
         inner = [_packed(each, arrays, key) for each in value]
         return {"tuple" if isinstance(value, tuple) else "list": inner}
@@ -158,7 +161,6 @@ def _packed(value: Any, arrays: dict[str, ndarray], key: str) -> Any:
         return {"generator": _packed(value.bit_generator.state, arrays, key)}
     if isinstance(value, np.random.RandomState):
         return {"randomstate": _packed(value.get_state(legacy=False), arrays, key)}
-    name = f"{type(value).__module__}:{type(value).__qualname__}"
     if (name in KNOWN or name.startswith(OURS)) and not isinstance(value, type):
         state = _state(value)
         return {"class": name, "state": {k: _packed(v, arrays, k) for k, v in state.items()}}
@@ -171,7 +173,8 @@ def _packed(value: Any, arrays: dict[str, ndarray], key: str) -> Any:
 def _state(value: Any) -> dict[str, Any]:
     if is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in fields(value)}
-    return {name: each for name, each in vars(value).items() if name not in NOT_KEPT}
+    kept = value.__getstate__() if type(value).__module__.startswith(OURS) else vars(value)
+    return {name: each for name, each in kept.items() if name not in NOT_KEPT}
 
 
 def _unpacked(value: Any, arrays: Mapping[str, ndarray]) -> Any:
@@ -186,6 +189,8 @@ def _unpacked(value: Any, arrays: Mapping[str, ndarray]) -> Any:
             return found[()] if found.ndim == 0 else found
         case "dict":
             return {_unpacked(k, arrays): _unpacked(v, arrays) for k, v in inner}
+        case "named":
+            return _kind(inner[0])(*(_unpacked(each, arrays) for each in inner[1]))
         case "objects":
             return np.array([_unpacked(each, arrays) for each in inner], dtype=object)
         case "tuple":
@@ -205,15 +210,23 @@ def _unpacked(value: Any, arrays: Mapping[str, ndarray]) -> Any:
 
 def _made(name: str, state: dict[str, Any]) -> Any:
     """An object of a known class without a call of its constructor."""
-    if name not in KNOWN and not name.startswith(OURS):
-        raise ValueError(f"{name} is not a class of a saved metric")
+    made = object.__new__(_kind(name))
+    if hasattr(made, "__setstate__") and name.startswith(OURS):
+        made.__setstate__(state)
+    else:
+        vars(made).update(state)
+    return made
+
+
+def _kind(name: str) -> type:
+    """A class that a saved metric may hold."""
     module, _, path = name.partition(":")
-    kind = getattr(importlib.import_module(module), path)
+    kind = None
+    if name in KNOWN or name.startswith(OURS):
+        kind = getattr(importlib.import_module(module), path)
     if not isinstance(kind, type):
         raise ValueError(f"{name} is not a class of a saved metric")
-    made = object.__new__(kind)
-    vars(made).update(state)
-    return made
+    return kind
 
 
 def _replace(path: Path, content: bytes) -> None:
