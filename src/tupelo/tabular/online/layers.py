@@ -1,0 +1,111 @@
+"""What a metric layer is, in plain NumPy, and the four of them by name."""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from tupelo.errors import InputError
+from tupelo.tabular.online.kernels import FLOOR, Options
+
+Row = Float[ndarray, " d"]
+RENEW_EVERY, DRIFT = 64, 1e-9
+
+
+class Layer(ABC):
+    """One online metric learner: D(x, z) = |L (x - z)|^2, improved by one triplet at a time.
+
+    A layer of your own is one class: `ODML(layer=MyLayer)`. It runs in the NumPy engine.
+
+    Args:
+        d: width of its input and of its output.
+
+    Attributes:
+        L: (d, d), the identity at first.
+        n_updates: triplets that changed it.
+        n_unstable: steps that had to be made safe.
+    """
+
+    def __init__(self, d: int):
+        self.L = np.eye(d)
+        self.n_updates = 0
+        self.n_unstable = 0
+
+    def loss(self, x: Row, p: Row, q: Row, options: Options) -> float:
+        """The hinge before it is cut at 0: margin + |L (x - p)|^2 - |L (x - q)|^2."""
+        u, v = self.L @ (x - p), self.L @ (x - q)
+        return options.margin + float(u @ u) - float(v @ v)
+
+    @abstractmethod
+    def update(self, x: Row, p: Row, q: Row, options: Options) -> bool:
+        """Learn from one triplet; whether L changed.
+
+        Raises:
+            FloatingPointError: L would become infinite or NaN; it stays what it was.
+        """
+
+    def moved(self) -> None:  # noqa: B027
+        """L was changed from outside, by a step of back-propagation."""
+
+    def reset(self) -> None:
+        """Back to the identity, all counters 0."""
+        self.__init__(len(self.L))
+
+
+class WithInverse(Layer):
+    """A layer that also keeps K = L^-1, which is what makes an exact root cost O(d^2).
+
+    Rounding errors of L and K add up; every 64 steps one vector tells how far they are apart, and
+    from 1e-9 on K is computed anew.
+    """
+
+    def __init__(self, d: int):
+        super().__init__(d)
+        self.K = np.eye(d)
+        self._steps = 0
+
+    def change(self, left: ndarray, right: ndarray, inverse: ndarray, *, probe: Row) -> None:
+        """L += left^T right and K += inverse[0]^T inverse[1], sums of outer products of rows."""
+        if not (np.isfinite(left).all() and np.isfinite(inverse).all()):
+            raise FloatingPointError
+        self.L += left.T @ right
+        self.K += inverse[0].T @ inverse[1]
+        self._steps += 1
+        if self._steps % RENEW_EVERY == 0:
+            drift = self.K @ (self.L @ probe) - probe
+            if drift @ drift > DRIFT**2 * (probe @ probe):
+                self.K = np.linalg.inv(self.L)
+
+    def project(self, change: Float[ndarray, "d d"]) -> None:
+        """M = L^T L + change, its eigenvalues raised to a floor; then its symmetric root."""
+        values, vectors = np.linalg.eigh(self.L.T @ self.L + change)
+        if not np.isfinite(values).all():
+            raise FloatingPointError
+        root = np.sqrt(np.maximum(values, FLOOR * values[-1]))
+        self.L = (vectors * root) @ vectors.T
+        self.K = (vectors / root) @ vectors.T
+        self.n_unstable += 1
+
+    def moved(self) -> None:
+        self.K = np.linalg.inv(self.L)
+
+
+def refused(gamma: float) -> InputError:
+    """What is raised when a step is unstable and that is to be refused."""
+    return InputError(
+        f"gamma={gamma:g} is too large for this stream: gamma |x - x_q|^2 must stay below 1; take "
+        "a smaller gamma, rows of unit length (normalize='l2'), or on_unstable='shrink', which "
+        "takes the largest rate allowed"
+    )
+
+
+def diverged(options: Options, strategy: str, triplet: int) -> FloatingPointError:
+    """What is raised when a layer would become infinite or NaN."""
+    rate = f"gamma={options.gamma:g}" if strategy == "fp" else f"eta={options.eta:g}"
+    if strategy == "fbp":
+        rate = f"gamma={options.gamma:g} and eta={options.eta:g}"
+    return FloatingPointError(
+        f"L became infinite or NaN at triplet {triplet} with {rate}: take a smaller rate, or rows "
+        "of unit length (normalize='l2'), and fit again"
+    )
