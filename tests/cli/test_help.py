@@ -67,6 +67,21 @@ def draw(folder: Path, classes: int, each: int, seed: int) -> None:
             Image.fromarray(pixels.astype(np.uint8)).save(path)
 
 
+def tables() -> None:
+    """A table with a class in every row, and one with a class in every other."""
+    rng = np.random.default_rng(0)
+    rows = [
+        [*(rng.normal(size=3) + number % 2).round(4), "ab"[int(rng.integers(2))], f"c{number % 2}"]
+        for number in range(40)
+    ]
+    for name, step in (("table.csv", 1), ("partly.csv", 2)):
+        lines = [
+            ",".join(map(str, [*row[:-1], row[-1] if number // 2 % step == 0 else ""]))
+            for number, row in enumerate(rows)
+        ]
+        Path(name).write_text("\n".join(["x,y,z,kind,class", *lines]) + "\n")
+
+
 @pytest.fixture
 def scratch(tmp_path, monkeypatch) -> Path:
     """What the examples speak of: photos, others to compare with, a manifest, one query."""
@@ -78,6 +93,7 @@ def scratch(tmp_path, monkeypatch) -> Path:
     rows = [f"{path},{path.split('/')[1]}" for path in files]
     Path("photos.csv").write_text("\n".join(["file,label", *rows]) + "\n")
     Image.open(files[0]).convert("RGB").save("query.jpg")
+    tables()
     draw(tmp_path / "moved/photos", 8, 6, seed=0)
     for half in ("background", "evaluation"):
         draw(tmp_path / f"data/omniglot/images_{half}/Greek", 1, 20, seed=0)

@@ -36,7 +36,7 @@ def test_what_a_fit_says(fitted):
     assert 0.5 < fitted.after <= 1
     assert fitted.metric.classes == ("k0", "k1", "k2")
     assert fitted.metric.about["method"] == "nca"
-    assert fitted.notes == ("1 columns of text became 1 features, one a text: shade",)
+    assert fitted.notes == ("text became features, one a text: shade 1",)
     assert fitted.depths == ()
 
 

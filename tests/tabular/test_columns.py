@@ -83,6 +83,13 @@ def test_a_text_never_seen_is_as_good_as_missing():
     assert columns.encode(new).tolist() == [[2.5, 0, 0, 1, 0]]
 
 
+def test_no_rows_are_no_features():
+    assert Columns.of(TABLE).encode({name: values[:0] for name, values in TABLE.items()}).shape == (
+        0,
+        5,
+    )
+
+
 def test_a_missing_column_is_named():
     columns = Columns.of(TABLE)
     with pytest.raises(InputError, match=r"column colour, as when .*; did you mean color\?"):

@@ -54,7 +54,9 @@ class Lines(ABC):
     @contextmanager
     def logging(self) -> Iterator[None]:
         """Warnings of the library are written here; what the screen says itself is not."""
-        handler = RichHandler(console=self.console, show_time=False, show_path=False)
+        handler = RichHandler(
+            level=logging.WARNING, console=self.console, show_time=False, show_path=False
+        )
         quiet = {
             "tupelo": logging.WARNING,
             "tupelo.data": logging.ERROR,

@@ -1,6 +1,8 @@
 """What the commands for tables write; no network is needed for it, so torch is not loaded."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich import box
@@ -12,6 +14,7 @@ from tupelo.recipes.asking import Asked
 from tupelo.recipes.comparing import BASE, Compared, CompareProgress
 from tupelo.recipes.tabular import Fitted
 
+SOLVING = "tupelo.tabular.optimal"
 WEIGHTS = 8  # features shown, the heaviest first
 QUESTIONS = 20
 
@@ -29,6 +32,22 @@ class TableScreen(Lines):
         self._live.update(
             self._task, description=what.capitalize(), total=None, more="", visible=True
         )
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """What a solver logs while it works is shown on the live line."""
+        logger = logging.getLogger(SOLVING)
+        level, handler = logger.level, _OnLine(self._tell)
+        logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+
+    def _tell(self, text: str) -> None:
+        self._live.update(self._task, more=text)
 
     def at_rest(self) -> None:
         """Nothing is at work."""
@@ -68,6 +87,8 @@ class TableScreen(Lines):
             )
             self.console.print(table)
         self.line(f"fitted to {fitted.rows:,} rows in {fitted.seconds:.2f} s")
+        if fitted.told:
+            self.line(f"[dim]{escape(fitted.told)}[/dim]")
         if weights:
             total = sum(weight for _, weight in weights) or 1.0
             shown = ", ".join(f"{name} {weight / total:.0%}" for name, weight in weights[:WEIGHTS])
@@ -148,3 +169,19 @@ class TableScreen(Lines):
             self.line(
                 f"next  fill in {escape(target)} in {escape(str(out))} and repeat the command"
             )
+
+
+class _OnLine(logging.Handler):
+    """Hands on what is logged.
+
+    Args:
+        tell: takes the text.
+    """
+
+    def __init__(self, tell: Callable[[str], None]):
+        super().__init__()
+        self._say = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One record."""
+        self._say(record.getMessage())

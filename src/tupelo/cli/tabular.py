@@ -100,17 +100,18 @@ def fit(
         _check_page(html)
         recipe.check_place(out)
         rows_with_class = _read(data, target, drop, category)
-        fitted = recipe.fit(
-            rows_with_class,
-            method,
-            options=_options(option),
-            standardize=not no_scale,
-            rows=rows,
-            k=neighbours,
-            held_out=held_out,
-            seed=seed,
-            stage=screen.stage,
-        )
+        with screen.following():
+            fitted = recipe.fit(
+                rows_with_class,
+                method,
+                options=_options(option),
+                standardize=not no_scale,
+                rows=rows,
+                k=neighbours,
+                held_out=held_out,
+                seed=seed,
+                stage=screen.stage,
+            )
         recipe.keep(fitted, out)
         screen.fitted(fitted, out, recipe.weights(fitted.metric))
         if html:
@@ -211,18 +212,19 @@ def ask(
             raise InputError(f"--out {out} must end in .csv")
         table = tables.read(data)
         screen.stage("fitting")
-        asked = asking.ask(
-            table,
-            target,
-            out,
-            n=n,
-            drop=drop or (),
-            categories=category or (),
-            regions=regions,
-            rows=rows,
-            options=_options(option),
-            seed=seed,
-        )
+        with screen.following():
+            asked = asking.ask(
+                table,
+                target,
+                out,
+                n=n,
+                drop=drop or (),
+                categories=category or (),
+                regions=regions,
+                rows=rows,
+                options=_options(option),
+                seed=seed,
+            )
         asking.write(asked, table, target, out)
         screen.asked(asked, out, target)
         if html:

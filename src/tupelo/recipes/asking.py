@@ -9,6 +9,7 @@ Expected time: seconds for some hundred labelled rows.
 """
 
 import csv
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -127,7 +128,10 @@ def ask(
     given = dict(options or {})
     if len(chosen) < FEW:
         given = {"distortion": FEW_DISTORTION, **given}
-    learner = make("mio", data.y[chosen], seed, given).fit(X[chosen], data.y[chosen])
+    learner = make("mio", data.y[chosen], seed, given)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="constant features")  # among labelled rows yet
+        learner.fit(X[chosen], data.y[chosen])
     asked = regions or not len(pool)
     suggestions = learner.recommend(None if asked else pool, n=n)
     places = data.places[chosen]

@@ -69,7 +69,7 @@ def _layers(layers: int) -> Make:
 def _mio(y: ndarray, seed: int, options: Mapping[str, Any]) -> Any:
     from tupelo.tabular import MIOMetric
 
-    return MIOMetric(**{"random_state": seed, **options})
+    return MIOMetric(**{"random_state": seed, "verbose": True, **options})
 
 
 def _nca(y: ndarray, seed: int, options: Mapping[str, Any]) -> Any:

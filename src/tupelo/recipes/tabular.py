@@ -8,6 +8,7 @@ the metric of all rows in the folder, for `tupelo tabular embed` and `tupelo.tab
 """
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,7 @@ class Fitted:
         depths: accuracy on held-out rows before and after each layer of a stack; () for others.
         held_out: rows.
         seconds: of the fit to all rows.
+        told: what the learner says of its fit, "" where it says nothing.
         notes: what was done to the table.
     """
 
@@ -62,6 +64,7 @@ class Fitted:
     depths: tuple[float, ...]
     held_out: int
     seconds: float
+    told: str
     notes: tuple[str, ...]
 
     def transform(self, X: Float[ndarray, "n d"]) -> Float[ndarray, "n m"] | None:
@@ -119,7 +122,7 @@ def fit(
         X, Z = (own.encode(data.table.rows(each).columns) for each in (seen, new))
         y, labels = data.y[seen], data.y[new]
         chosen = sample(y, at_most, seed)
-        learner = make(method, y[chosen], seed, options).fit(X[chosen], y[chosen])
+        learner = _fitted(method, X[chosen], y[chosen], seed, options)[0]
         unchanged = make("euclidean", y, seed).fit(X)
         before, after = (accuracy(each, X, y, Z, labels, k) for each in (unchanged, learner))
         layers = by_depth(learner, X, y, Z, labels, k)
@@ -128,7 +131,7 @@ def fit(
     X = columns.encode(data.table.columns)
     chosen = sample(data.y, at_most, seed)
     started = time.perf_counter()
-    learner = make(method, data.y[chosen], seed, options).fit(X[chosen], data.y[chosen])
+    learner, warned = _fitted(method, X[chosen], data.y[chosen], seed, options)
     seconds = time.perf_counter() - started
     about = {
         "method": method,
@@ -141,7 +144,7 @@ def fit(
         "seconds": round(seconds, 3),
     }
     classes = tuple(np.unique(data.y).tolist())
-    notes = [*data.notes, *notes_on(columns)]
+    notes = [*data.notes, *notes_on(columns), *warned]
     if len(chosen) < len(data.y):
         notes.append(
             f"{method} was fitted to {len(chosen):,} of {len(data.y):,} rows, drawn with every "
@@ -157,6 +160,7 @@ def fit(
         depths,
         int(tested.sum()),
         seconds,
+        str(learner.report()) if hasattr(learner, "report") else "",
         tuple(notes),
     )
 
@@ -196,17 +200,29 @@ def check_settings(*, k: int, rows: int | None) -> None:
 
 
 def weights(metric: TableMetric) -> list[tuple[str, float]]:
-    """Features by their weight in D, the heaviest first: the diagonal of M.
+    """Features by their weight in the distance, the heaviest first.
 
-    A stack of layers and distances of other powers have no such weights; the list is empty.
+    That of a feature is its entry in the diagonal of M, and where atoms of `MIOMetric` follow
+    single features the sum of the weights of its atoms, whatever their powers. A stack of layers
+    has no such weights; the list is empty.
     """
-    components = getattr(metric.learner, "components_", None)
-    if components is None:
+    found = _weights(metric.learner)
+    if found is None:
         return []
-    diagonal = (components**2).sum(axis=0)
-    order = np.argsort(-diagonal, kind="stable")
     names = metric.columns.features
-    return [(names[place], float(diagonal[place])) for place in order]
+    order = np.argsort(-found, kind="stable")
+    return [(names[place], float(found[place])) for place in order]
+
+
+def _weights(learner: Any) -> ndarray | None:
+    atoms = getattr(learner, "atoms_", None)
+    rows = getattr(atoms, "rows", None)
+    if rows is not None and ((rows != 0).sum(axis=1) == 1).all():
+        found = np.zeros(len(learner.constant_))
+        found[~learner.constant_] = (rows != 0).T @ learner.weights_
+        return found
+    components = getattr(learner, "components_", None)
+    return None if components is None else (components**2).sum(axis=0)
 
 
 def notes_on(columns: Columns) -> list[str]:
@@ -222,16 +238,26 @@ def notes_on(columns: Columns) -> list[str]:
         )
     texts = [column for column in columns.columns if column.categories]
     if texts:
-        made = sum(len(column.features) for column in texts)
-        listed = ", ".join(column.name for column in texts[:6]) + ", ..." * (len(texts) > 6)
-        found.append(f"{len(texts)} columns of text became {made} features, one a text: {listed}")
+        listed = ", ".join(f"{column.name} {len(column.features)}" for column in texts[:6])
+        found.append(f"text became features, one a text: {listed}{', ...' * (len(texts) > 6)}")
     if columns.left_out:
         listed = ", ".join(columns.left_out[:6]) + ", ..." * (len(columns.left_out) > 6)
         found.append(f"columns with one value or none are left out: {listed}")
     return found
 
 
-def _held_out(y: ndarray, share: float, seed: int) -> ndarray:
+def _fitted(
+    method: str, X: ndarray, y: ndarray, seed: int, options: Mapping[str, Any] | None
+) -> tuple[Any, list[str]]:
+    """A fitted learner, and what it warned of."""
+    learner = make(method, y, seed, options)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        learner.fit(X, y)
+    return learner, list(dict.fromkeys(str(one.message) for one in caught))
+
+
+def _held_out(y: ndarray, share: float | int, seed: int) -> ndarray:
     """Marks of held-out rows: the share of each class, one at least stays."""
     rng = np.random.default_rng(seed)
     marks = np.zeros(len(y), dtype=bool)

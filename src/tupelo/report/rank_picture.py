@@ -45,10 +45,11 @@ def rank_picture(ranks: Ranks, names: Sequence[str]) -> str:
     ]
     for place, group in enumerate(groups):
         height_of = top + 12 + 9 * place
-        low, high = (ranks.mean[group[side]] for side in (0, -1))
+        low, high = (float(ranks.mean[group[side]]) for side in (0, -1))
         drawn.append(_line(x(low) - 4, height_of, x(high) + 4, height_of, ACCENT, 4))
     for place, method in enumerate(order):
-        at, mean = x(ranks.mean[method]), float(ranks.mean[method])
+        mean = float(ranks.mean[method])
+        at = x(mean)
         left = place < half
         line = place if left else k - 1 - place
         y = below + 10 + ROW * line

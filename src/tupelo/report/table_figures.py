@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 
 from tupelo.report.figures import COLOURS, INK, Drawn, Entry, blank, shortened
@@ -208,6 +208,7 @@ def regions(
         key="regions", height=520, x_label=axes.labels[0], y_label=axes.labels[1],
     )  # fmt: skip
     figure, legend = drawn.figure, list(drawn.legend)
+    figure.match_aspect = axes.round
     if len(pool):
         xy = axes.place(pool[:POINTS])
         figure.scatter(xy[:, 0], xy[:, 1], name="regions-pool", size=4, color="#9aa4ae", alpha=0.5)
@@ -228,6 +229,7 @@ def regions(
             "xs", "ys", source=source, name=f"regions-of-{kind}", fill_color=colour,
             fill_alpha=0.07, line_color=colour, line_width=1.2,
         )  # fmt: skip
+        lines.level = "underlay"  # points stay clear
         figure.add_tools(HoverTool(tooltips=[("", "@reason")], renderers=[lines]))
         legend.append(Entry(f"{kind} region", f"regions-of-{kind}", colour, "◯"))
     if len(asked):
@@ -254,17 +256,36 @@ class _Axes:
         return X @ self.linear.T
 
     def outline(self, region: Any) -> Shape:
+        """The outer edge of a region's shadow on the axes."""
         angle = np.linspace(0, 2 * np.pi, CIRCLE)
+        waves = np.stack([np.cos(angle), np.sin(angle)], axis=1)
         centre = self.linear @ region.centre
         if self.round:
-            reach = np.full(2, region.radius)
-        else:  # its extent along each feature, cut to what was observed
-            features = self.linear.argmax(axis=1)
-            reach = np.asarray(region.ruler.extent(region.radius))[features]
-            reach = np.minimum(reach, 1e3 * np.maximum(1.0, np.abs(centre)))
-        x, y = (centre[side] + reach[side] * wave for side, wave in
-                enumerate((np.cos(angle), np.sin(angle))))  # fmt: skip
-        return Shape(x, y, region.kind, str(region.reason))
+            edge = centre + region.radius * waves
+        else:
+            edge = centre + _edge(region, self.linear.argmax(axis=1), waves)
+        return Shape(edge[:, 0], edge[:, 1], region.kind, str(region.reason))
+
+
+def _edge(
+    region: Any, features: Int[ndarray, " 2"], waves: Float[ndarray, "n 2"]
+) -> Float[ndarray, "n 2"]:
+    """Where D along two features reaches the square of the radius, by halving.
+
+    D is a sum over features, so the shadow is the slice through the centre.
+    """
+    reach = np.asarray(region.ruler.extent(region.radius))[features]
+    observed = np.maximum(region.upper - region.lower, 1e-9)[features]
+    reach = np.where(np.isfinite(reach), reach, 10 * observed)  # the feature has no weight
+    steps = np.zeros((len(waves), len(region.centre)))
+    steps[:, features] = waves * reach
+    low, high = np.zeros((len(waves), 1)), np.full((len(waves), 1), 2.0)
+    for _ in range(50):
+        middle = (low + high) / 2
+        distance = region.ruler.from_point(region.centre + middle * steps, region.centre)
+        beyond = (distance > region.radius**2)[:, None]
+        low, high = np.where(beyond, low, middle), np.where(beyond, middle, high)
+    return low * steps[:, features]
 
 
 def _axes(X: Float[ndarray, "n d"], found: Sequence[Any], names: Sequence[str]) -> _Axes:
@@ -279,14 +300,20 @@ def _axes(X: Float[ndarray, "n d"], found: Sequence[Any], names: Sequence[str]) 
         linear = np.zeros((2, X.shape[1]))
         linear[0, first] = linear[1, second] = 1.0
         labels = shortened(names[first], 60), shortened(names[second], 60)
-        note = "The two features that the metric resolves best; others are not shown."
+        note = (
+            "The two features that the metric resolves best. Regions are drawn by their shadow: a "
+            "row inside it may be outside by another feature."
+        )
         return _Axes(linear, labels, note, round=False)
     maps = found[0].ruler.maps
     embedded = (X - X.mean(axis=0)) @ maps.T
     main = np.linalg.svd(embedded, full_matrices=False)[2][:2]
     linear = np.zeros((2, X.shape[1]))
     linear[: len(main)] = main @ maps
-    note = "The first two principal components of the embedding, in which regions are balls."
+    note = (
+        "The first two principal components of the embedding, in which regions are balls; a row "
+        "inside a circle may be outside by another component."
+    )
     return _Axes(linear, ("first component", "second component"), note, round=True)
 
 

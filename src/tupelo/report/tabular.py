@@ -60,8 +60,7 @@ def of_fit(fitted: Fitted, out: Path) -> Path:
         sections.append(
             Section(
                 "The metric",
-                f"How much each feature counts in the learned distance{scaled}: the diagonal of "
-                "M in D(x, z) = (x - z)ᵀ M (x - z).",
+                f"How much each feature counts in the learned distance{scaled}.",
                 charts,
             )
         )
@@ -174,7 +173,10 @@ def _weights_of(asked: Asked) -> list[tuple[str, float]]:
 
 def _matrix(learner: Any) -> np.ndarray | None:
     """M where it is more than a diagonal."""
-    M = learner.components_.T @ learner.components_
+    components = getattr(learner, "components_", None)
+    if components is None:
+        return None
+    M = components.T @ components
     off = np.abs(M - np.diag(np.diag(M))).max()
     return M if len(M) > 1 and off > DIAGONAL * np.abs(M).max() else None
 

@@ -120,6 +120,8 @@ class Columns:
             InputError: a column is missing, or holds text where numbers are needed.
         """
         table = self._table(rows)
+        if not len(table[self.columns[0].name]):
+            return np.zeros((0, len(self.features)))  # scikit-learn takes no table without rows
         numbers = [column for column in self.columns if not column.categories]
         texts = [column for column in self.columns if column.categories]
         blocks = []
