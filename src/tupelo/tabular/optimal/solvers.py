@@ -117,13 +117,13 @@ def solve(
     Args:
         program: what to minimise.
         solver: "highs" (`pip install 'tupelo[tabular]'`), "scipy" (the HiGHS inside scipy: no
-            extra, no progress, its own tolerance of 1e-6; Ctrl-C returns the start and leaves the
+            extra, its own tolerance of 1e-6; Ctrl-C returns the start and leaves the
             solve behind until its time limit), or "scip" (`pip install 'tupelo[scip]'`).
         start: `(N,)` a solution to begin with; what comes back is never worse. One that violates
             the program by more than 1e-6 is not used.
         time_limit: seconds; None: no limit.
         mip_gap: relative gap at which a solution counts as optimal.
-        progress: is called in this thread, at most ten times a second, when something changed.
+        progress: is called in this thread ten times a second; of "scipy" it learns the time only.
 
     Raises:
         InputError: an unknown solver, or a time limit that is not positive.
@@ -258,7 +258,11 @@ class _Job:
     stop: threading.Event = field(default_factory=threading.Event)
     halt: Callable[[], None] | None = None  # also called once when told to stop
     can_stop: bool = True
-    latest: Progress | None = None
+    latest: Progress = field(init=False)
+
+    def __post_init__(self) -> None:
+        known = math.inf if self.start is None else float(self.program.c @ self.start)
+        self.latest = Progress(0.0, known, -math.inf, 0)
 
     def seconds(self) -> float:
         return time.perf_counter() - self.began
@@ -288,14 +292,11 @@ def _attend(work: Callable[[], Solution], job: _Job, progress: Shown | None) -> 
             finished.set()
 
     threading.Thread(target=target, daemon=True, name="tupelo-solver").start()
-    shown = None
     while True:
         try:
             while not finished.wait(POLL_SECONDS):
-                latest = job.latest
-                if progress is not None and latest is not None and latest is not shown:
-                    shown = latest
-                    progress(latest)
+                if progress is not None:
+                    progress(replace(job.latest, seconds=job.seconds()))
             break
         except KeyboardInterrupt:
             again = job.stop.is_set()
@@ -484,10 +485,12 @@ def _with_scip(job: _Job) -> Solution:
         def eventinit(self):
             self.model.catchEvent(scip.PY_SCIP_EVENTTYPE.NODESOLVED, self)
             self.model.catchEvent(scip.PY_SCIP_EVENTTYPE.BESTSOLFOUND, self)
+            self.model.catchEvent(scip.PY_SCIP_EVENTTYPE.FIRSTLPSOLVED, self)
 
         def eventexit(self):
             self.model.dropEvent(scip.PY_SCIP_EVENTTYPE.NODESOLVED, self)
             self.model.dropEvent(scip.PY_SCIP_EVENTTYPE.BESTSOLFOUND, self)
+            self.model.dropEvent(scip.PY_SCIP_EVENTTYPE.FIRSTLPSOLVED, self)
 
         def eventexec(self, event):
             best, bound = self.model.getPrimalbound(), self.model.getDualbound()
@@ -497,6 +500,8 @@ def _with_scip(job: _Job) -> Solution:
 
     model.includeEventhdlr(Told(), "told", "bounds for the calling thread")
     job.halt = model.interruptSolve
+    if job.stop.is_set():  # while the model was built
+        return job.solution(None, -math.inf, "interrupted")
     model.optimizeNogil()
     job.halt = None
     name = {
