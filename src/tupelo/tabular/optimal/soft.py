@@ -192,6 +192,7 @@ class Soft:
         status: "converged": w is optimal for the neighbours that are nearest under it; "rounds",
             "time_limit", "interrupted": the best until then.
         bound: of the last linear program: no weights are below it with the same neighbours.
+        rounds: that improved the objective.
         rows: of the last linear program.
         seconds: wall time.
     """
@@ -201,6 +202,7 @@ class Soft:
     history: tuple[float, ...]
     status: str
     bound: float
+    rounds: int
     rows: int
     seconds: float
 
@@ -248,7 +250,9 @@ def alternate(
                 break
     except KeyboardInterrupt:
         status = "interrupted"
-    return Soft(w, objective, tuple(history), status, bound, rows, clock.seconds())
+    return Soft(
+        w, objective, tuple(history), status, bound, len(history) - 1, rows, clock.seconds()
+    )
 
 
 class _Clock:
