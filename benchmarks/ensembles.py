@@ -53,10 +53,15 @@ MEMBERS = {
     "DREML, D = C": MembersPlan(n_meta=0),
     "DREML, D = 12, one bag": MembersPlan(n_meta=12, shared=True),
 }
+OF_MAPS = (0.003, 0.03)
 SAME_SIZE = {  # C of half of CUB is 49
-    "cub200_half": MembersPlan("maps", 32, 16, steps=MAPS.steps, batch=32, counted=False),
-    "omniglot": MembersPlan("maps", 64, 8, steps=MAPS.steps, batch=32, counted=False),
-    "cars196": MembersPlan("maps", 64, 8, steps=MAPS.steps, batch=32, counted=False),
+    "cub200_half": MembersPlan(
+        "maps", 32, 16, steps=MAPS.steps, batch=32, rates=OF_MAPS, counted=False
+    ),
+    "omniglot": MembersPlan(
+        "maps", 64, 8, steps=MAPS.steps, batch=32, rates=OF_MAPS, counted=False
+    ),
+    "cars196": MembersPlan("maps", 64, 8, steps=MAPS.steps, batch=32, rates=OF_MAPS, counted=False),
 }
 LONG = replace(MAPS, steps=3 * MAPS.steps)
 LONG_METHODS = ("single, contrastive", "4-heads", "ABE-4", "ABE-4, no L_div")
