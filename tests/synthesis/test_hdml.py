@@ -434,7 +434,7 @@ def learned(variant, *, averages=(60.0, 2e4), **options):
         ({"alpha": 3.0}, {"model", "generator"}),
         ({"weight_decay": 0.1}, {"model"}),
     ],
-    ids=str,
+    ids=["soft", "generated", "alpha", "weight decay"],
 )
 def test_each_loss_reaches_only_its_own_parts(variant, changed, trains):
     """M5: bit for bit, so one loss cannot leak into another's parts."""
