@@ -2,12 +2,27 @@
 
 import numpy as np
 import pytest
-from tests.tabular.optimal.oracles import clouds, naive_errors
 
+from mio_cells import clouds
 from tupelo.tabular.optimal.atoms import make_atoms
 from tupelo.tabular.optimal.model import count_model, evaluate, wanted
 from tupelo.tabular.optimal.presolve import presolve, trust_region, unreduced, whole_simplex
 from tupelo.tabular.optimal.solvers import solve
+
+
+def naive_errors(atoms, w, X, y, *, k=1, rho=0.1, epsilon=1e-3, majority=False):
+    """Theorem 1 point by point, from the definition of the distance."""
+    need, allowed = ((k + 1) // 2, k // 2) if majority else (k, 0)
+    errors = []
+    for i in range(len(X)):
+        own = sorted(atoms.of(X[i] - X[j]) @ w for j in range(len(X)) if y[j] == y[i] and j != i)
+        other = sorted(atoms.of(X[i] - X[j]) @ w for j in range(len(X)) if y[j] != y[i])
+        if len(own) < need:
+            errors.append(True)
+            continue
+        radius = own[need - 1]
+        errors.append(sum((1 + rho) * radius + epsilon > D for D in other) > allowed)
+    return np.array(errors)
 
 
 def weights(atoms, seed):
@@ -147,6 +162,32 @@ def test_small_lists_are_written_in_pairs_and_large_ones_with_a_radius():
         sizes.append([block.radius != block.error for block in model._blocks])
     assert not any(sizes[0])
     assert any(sizes[1])
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_both_ways_of_writing_have_the_same_optimum(k):
+    for seed in range(3):
+        X, y = clouds(seed, n=14, d=2)
+        atoms = make_atoms("diag", X, y)
+        region = trust_region(atoms.start, 2.5)
+        points = presolve(atoms, X, y, region, need=k, rho=0.1, epsilon=1e-3 * 1.005)
+        optima = []
+        for pairs_per_row in (0.0, 1e9):
+            model = count_model(
+                atoms,
+                X,
+                points,
+                region,
+                k=k,
+                rho=0.1,
+                epsilon=1e-3,
+                distortion=0.01,
+                pairs_per_row=pairs_per_row,
+            )
+            start = model.completion(atoms.start)
+            assert model.program.violation(start) < 1e-9
+            optima.append(solve(model.program, mip_gap=0.0).objective)
+        assert optima[0] == pytest.approx(optima[1], abs=1e-6)
 
 
 def test_wanted():

@@ -201,6 +201,7 @@ def count_model(
     radius_weight: float | int = 0.0,
     majority: bool = False,
     tight: bool = True,
+    pairs_per_row: float = PAIRS_PER_ROW,
 ) -> CountModel:
     """Model E over a region of weights.
 
@@ -222,6 +223,8 @@ def count_model(
         majority: the variant of `wanted`.
         tight: with the rows and coefficients that follow from `presolve`; False: the model as it
             stands above, with the one large coefficient that it needs.
+        pairs_per_row: points are written in pairs where that takes at most so many times the rows
+            of a radius.
     """
     need, allowed = wanted(k, majority)
     n, A = len(X), len(atoms)
@@ -250,7 +253,7 @@ def count_model(
         if not free:  # only its radius matters
             phi_other = phi_other[:0]
         elif tight and radius_weight == 0 and allowed == 0:
-            pairs = _pairs(region, phi_own, phi_other, rho, epsilon)
+            pairs = _pairs(region, phi_own, phi_other, rho, epsilon, pairs_per_row)
         # a settled point may still leave, where its radius can cost more than its error
         may_fail = free or radius_weight / n * point.radius_high > cost[i]
         error = columns.new(1, cost[i], 0.0, float(may_fail), whole=True)
@@ -283,13 +286,13 @@ def count_model(
     )
 
 
-def _pairs(region, phi_own, phi_other, rho, epsilon) -> np.ndarray | None:
+def _pairs(region, phi_own, phi_other, rho, epsilon, pairs_per_row) -> np.ndarray | None:
     """Smallest D(l) - (1 + rho) D(j) of every pair, or None where a radius needs fewer rows."""
     size = len(phi_own) + len(phi_other) + 3
-    if phi_own.shape[0] * phi_other.shape[0] > 10 * PAIRS_PER_ROW * size:
+    if len(phi_own) * len(phi_other) > 10 * pairs_per_row * size:
         return None
     least = region.smallest(phi_other[None] - (1 + rho) * phi_own[:, None])
-    return least if np.count_nonzero(least < epsilon) <= PAIRS_PER_ROW * size else None
+    return least if np.count_nonzero(least < epsilon) <= pairs_per_row * size else None
 
 
 def _write_pairs(rows: Rows, block: _Block, least: np.ndarray, rho, epsilon) -> None:
