@@ -228,6 +228,22 @@ def test_a_limit_after_a_certificate_keeps_it(monkeypatch):
     assert found.gap < 1e-3
 
 
+def test_an_optimum_within_tolerances_only_certifies_nothing(monkeypatch):
+    X, y = clouds(1, n=24, d=3)
+    atoms = make_atoms("diag", X, y)
+
+    def solve(program, solver, **options):
+        """Says that there are no errors, with weights under which there are."""
+        x = options["start"]
+        return Solution(x, 0.0, 0.0, 0.0, "optimal", 0.0)
+
+    monkeypatch.setattr(rounds, "solve", solve)
+    found = optimise(atoms, X, y)
+    assert (found.status, found.certificate, found.rounds) == ("tolerance", None, 1)
+    assert found.gap > 0.1
+    assert found.errors.any()
+
+
 def test_a_solver_without_answer_leaves_the_start(monkeypatch):
     X, y = clouds(1, n=24, d=3)
     atoms = make_atoms("diag", X, y)

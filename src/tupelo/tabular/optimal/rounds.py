@@ -29,6 +29,7 @@ from tupelo.tabular.optimal.solvers import (
 log = logging.getLogger(__name__)
 
 IMPROVED = 1e-6  # of the objective; less is no improvement
+EXACT = 1e-5  # an optimum whose true objective is this much worse holds only within tolerances
 WIDER = (2.0, 4.0)  # factors tried one after the other once none nearer is better
 
 
@@ -72,11 +73,12 @@ class Optimised:
         neighbors: `(n, need)` nearest of the same class, -1 where there are too few.
         objective: true objective, from the weights alone.
         bound: lower bound on the objective of all weights in the region of the certificate, or,
-            without one, of the last solve.
+            without one, of the last solve; proven for an epsilon 0.5 % larger.
         gap: relative, between both.
         status: "optimal": the certificate's region was the last one asked about. "rounds":
             `max_rounds` ended while weights still improved. "time_limit", "interrupted", "error":
-            what ended the last solve.
+            what ended the last solve. "tolerance": the solver's optimum holds only within its
+            tolerances, and counts errors that it should not; a larger epsilon helps.
         certificate: largest kappa for which it is proven that no weights within that factor are
             better (by more than 1e-6 and the gap of the solver); inf for the whole simplex, None
             where nothing is proven. It holds for the training points and this family of atoms.
@@ -224,8 +226,7 @@ def optimise(
         history.append(one.as_round(factor, found.objective, improved))
         log.info("round %d: %s", len(history), history[-1])
         status = one.solution.status
-        everywhere = factor is None and status == "optimal"
-        if improved and not everywhere:
+        if improved and factor is not None:  # over the whole simplex one solve says all
             certificate, bound = None, lowest
             if status in ("interrupted", "error"):
                 break
@@ -234,6 +235,10 @@ def optimise(
         if status != "optimal":
             if certificate is None:
                 bound = lowest
+            break
+        if found.objective - lowest > mip_gap * abs(found.objective) + EXACT:
+            bound = lowest if certificate is None else bound
+            status = "tolerance"
             break
         certificate, bound = np.inf if factor is None else float(factor), lowest
         factors = factors[1:]
