@@ -122,7 +122,10 @@ class SoftModel:
 
     def objective(self, w: Float[ndarray, " A"]) -> float:
         """The objective with the nearest neighbours under w."""
-        pairs = pairs_of(self.near(w), self.groups)
+        return self.of_pairs(w, pairs_of(self.near(w), self.groups))
+
+    def of_pairs(self, w: Float[ndarray, " A"], pairs: Pairs) -> float:
+        """The objective with these neighbours, where the others are all that matter."""
         return self.of_slack(w, self.slack(w, pairs))
 
     def of_slack(self, w: Float[ndarray, " A"], slack: Float[ndarray, " g"]) -> float:
@@ -233,16 +236,19 @@ def alternate(
     """
     clock = _Clock(time_limit)
     domain = domain or Simplex(len(start))
-    w, objective, status = start, model.objective(start), "rounds"
+    looked_at = min(CANDIDATES, len(model.X))
+    w, pairs = start, pairs_of(model.near(start, looked_at), model.groups)
+    objective, status = model.of_pairs(w, pairs), "rounds"
     history, bound, rows = [objective], -np.inf, 0
     try:
         for done in range(rounds):
             told = None if progress is None else _Told(progress, clock, done)
-            solved = _fixed(model, w, domain, solver, clock, told)
-            found = model.objective(solved.w)
+            solved = _fixed(model, w, pairs, domain, solver, clock, told)
+            near = pairs_of(model.near(solved.w, looked_at), model.groups)
+            found = model.of_pairs(solved.w, near)
             better = objective - found > LEAST_DECREASE * max(abs(objective), SMALL)
             if better:
-                w, objective = solved.w, found
+                w, pairs, objective = solved.w, near, found
                 bound, rows = solved.bound, solved.rows
                 history.append(objective)
             if solved.status != "converged" or not better:
@@ -290,14 +296,14 @@ class _Solved:
 def _fixed(
     model: SoftModel,
     start: ndarray,
+    pairs: Pairs,
     domain: Domain,
     solver: str,
     clock: _Clock,
     told: _Told | None,
 ) -> _Solved:
-    """The best weights for the neighbours that are nearest under `start`."""
-    near = model.near(start, min(CANDIDATES, len(model.X)))
-    blocks = _Blocks(model, pairs_of(near, model.groups))
+    """The best weights for the neighbours in `pairs`, those that are nearest under `start`."""
+    blocks = _Blocks(model, pairs)
     growing = Incremental(_program(model, domain, blocks), solver)
     best, least, bound = start, np.inf, -np.inf
     query, vertex, status = start, None, "rounds"
@@ -383,7 +389,7 @@ class _Blocks:
 
     def objective(self, w: ndarray) -> float:
         """Of these neighbours and the others looked at."""
-        return self.model.of_slack(w, self.model.slack(w, self.pairs))
+        return self.model.of_pairs(w, self.pairs)
 
     def add_rows(self, growing: Incremental, w: ndarray) -> float:
         """Add the row of each block that its members give at w; the objective there."""
