@@ -41,7 +41,8 @@ def grid(sets: Iterable[str], splits: int | None = None) -> dict[str, tuple]:
     for name in sets:
         for method in ALL:
             found[f"grid/{name}/{method}"] = (measured.grid, name, method, splits)
-        found[f"count/{name}"] = (measured.count, name, splits or 3)
+        if data.width_of(name) <= measured.COUNT_WIDTH:
+            found[f"count/{name}"] = (measured.count, name)
     return found
 
 

@@ -25,8 +25,9 @@ FOLDS = 3
 CHOOSING = 3  # splits on which gamma is chosen
 K_PROTOCOL, K = 5, 3
 SCANS = 20
-PASSES = 40_000  # triplets that a fit of the grid sees at most
-COUNT_ROWS, COUNT_SECONDS = 100, 10.0
+TRIPLETS, WIDE = 40_000, 64  # a fit of the grid sees at most; fewer of more features
+PEER_SECONDS = 300  # that all splits of one cell may take
+COUNT_ROWS, COUNT_WIDTH, COUNT_SECONDS = 80, 40, 5.0
 
 
 def protocol_splits(name: str) -> range:
@@ -122,20 +123,18 @@ def fitted_stack(
     return learner, time.perf_counter() - started
 
 
-def _scans(n: int) -> int:
-    return min(SCANS, max(1, PASSES // n))
+def _odml(X: np.ndarray, seed: int, **options: Any) -> Any:
+    n, d = X.shape
+    scans = min(SCANS, max(1, int(TRIPLETS * min(1.0, WIDE / d)) // n))
+    return ODML(n_scans=scans, random_state=seed, **options)
 
 
-def _odml(y: np.ndarray, seed: int, **options: Any) -> Any:
-    return ODML(n_scans=_scans(len(y)), random_state=seed, **options)
-
-
-def _mio(y: np.ndarray, seed: int, **options: Any) -> Any:
+def _mio(X: np.ndarray, seed: int, **options: Any) -> Any:
     return MIOMetric(**{"random_state": seed, "time_limit": 30.0, **options})
 
 
 METHODS: Mapping[str, tuple[Callable[[np.ndarray, int], Any] | str, int | None]] = {
-    "Euclidean": (lambda y, seed: Unchanged(), None),
+    "Euclidean": (lambda X, seed: Unchanged(), None),
     "OPML": (partial(_odml, n_layers=1), None),
     "MOML": (partial(_odml, n_layers=1, layer="moml"), None),
     "ODML 3": (partial(_odml, n_layers=3), None),
@@ -143,12 +142,12 @@ METHODS: Mapping[str, tuple[Callable[[np.ndarray, int], Any] | str, int | None]]
     "MIO diag": (partial(_mio, atoms="diag"), 300),
     "MIO rank1": (partial(_mio, atoms="rank1"), 150),
     "MIO l1+l2": (partial(_mio, atoms="l1+l2"), 300),
-    "NCA": (lambda y, seed: NeighborhoodComponentsAnalysis(random_state=seed), 500),
-    "LMNN": ("LMNN", 200),
+    "NCA": (lambda X, seed: NeighborhoodComponentsAnalysis(random_state=seed), 500),
+    "LMNN": ("LMNN", 150),
     "ITML": ("ITML", 300),
-    "SCML": ("SCML", 300),
+    "SCML": ("SCML", 150),
 }
-"""A learner from classes and a seed, or a name in the environment of the peers; and how many rows
+"""A learner from rows and a seed, or a name in the environment of the peers; and how many rows
 a fit takes at most."""
 
 
@@ -171,7 +170,7 @@ def grid(name: str, method: str, splits: int | None = None) -> dict:
         return _peer(make, found, chosen)
     right, seconds = [], []
     for one, rows, seed in zip(found, chosen, seeds, strict=True):
-        learner = UnitRows() if make is None else make(one.y[rows], seed)
+        learner = UnitRows() if make is None else make(one.X[rows], seed)
         started = time.perf_counter()
         try:
             with warnings.catch_warnings():
@@ -196,11 +195,15 @@ def _peer(learner: str, found: list[data.Split], chosen: list[np.ndarray]) -> di
             arrays[f"y{place}"] = np.unique(one.y[rows], return_inverse=True)[1]
         np.savez(source, **arrays)
         script = Path(__file__).with_name("peers_tabular.py")
-        subprocess.run(
-            [PEER, script, learner, source, out],
-            check=True,
-            env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        )
+        try:
+            subprocess.run(
+                [PEER, script, learner, source, out],
+                check=True,
+                env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                timeout=PEER_SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            return {"failed": f"took more than {PEER_SECONDS} s", "rows": max(map(len, chosen))}
         with np.load(out) as maps:
             got = dict(maps)
     failed = [str(got[name]) for name in got if name.startswith("failed")]
@@ -216,7 +219,7 @@ def _peer(learner: str, found: list[data.Split], chosen: list[np.ndarray]) -> di
     return {"right": right, "fit": seconds, "rows": rows, "d": found[0].X.shape[1]}
 
 
-def count(name: str, splits: int = 3) -> dict:
+def count(name: str, splits: int = 2) -> dict:
     """Model E on small samples: errors from Euclid to the end, what is proven, accuracy."""
     found = {"errors_euclid": [], "errors": [], "gap": [], "certified": [], "fit": [], "right": []}
     found |= {"right_euclid": [], "right_hinge": []}
@@ -226,11 +229,11 @@ def count(name: str, splits: int = 3) -> dict:
         X, y = one.X[rows], one.y[rows]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            exact = _mio(y, seed, objective="count", time_limit=COUNT_SECONDS)
+            exact = _mio(X, seed, objective="count", time_limit=COUNT_SECONDS)
             started = time.perf_counter()
             exact.fit(X, y)
             found["fit"].append(time.perf_counter() - started)
-            soft = _mio(y, seed).fit(X, y)
+            soft = _mio(X, seed).fit(X, y)
         told = exact.report()
         found["errors_euclid"].append(told.errors_euclid)
         found["errors"].append(told.errors)

@@ -57,6 +57,11 @@ def rows_of(name: str) -> int:
     return len(table(name).y)
 
 
+def width_of(name: str) -> int:
+    """Features that its columns become."""
+    return len(Columns.of(table(name).table.columns).features)
+
+
 def raw(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Features as they are, of the sets of the published protocol; rows with gaps are left out."""
     if name == "balance":

@@ -163,23 +163,17 @@ def _grid(page: Page, sets: Sequence[str]) -> None:
 
 
 def _ranks(page: Page, sets: Sequence[str], folder: Path) -> None:
-    """Friedman and Nemenyi over the methods that every set has."""
-    complete = [
-        method
-        for method in ALL
-        if all("right" in _cells(page)[f"grid/{name}/{method}"] for name in sets)
-    ]
+    """Friedman and Nemenyi over the sets on which every method was measured."""
+    cells = _cells(page)
+    complete = [name for name in sets if all("right" in cells[f"grid/{name}/{m}"] for m in ALL)]
     scores = np.array(
-        [
-            [fmean(_cells(page)[f"grid/{name}/{method}"]["right"]) for method in complete]
-            for name in sets
-        ]
+        [[fmean(cells[f"grid/{name}/{method}"]["right"]) for method in ALL] for name in complete]
     )
     ranks = friedman(scores)
     picture = folder / "tabular-ranks.svg"
-    picture.write_text(rank_picture(ranks, complete))
-    absent = [method for method in ALL if method not in complete]
-    left = f" Without {', '.join(absent)}, which failed on some set." if absent else ""
+    picture.write_text(rank_picture(ranks, ALL))
+    absent = [name for name in sets if name not in complete]
+    left = f" Without {', '.join(absent)}, where a method failed." if absent else ""
     page.text(
         "Ranks over sets",
         f"![Mean ranks with critical difference]({picture.name})\n\nFriedman's test (Iman and "
@@ -204,7 +198,9 @@ def _times(page: Page, sets: Sequence[str]) -> None:
 def _count(page: Page, sets: Sequence[str]) -> None:
     rows = []
     for name in sets:
-        cell = _cells(page)[f"count/{name}"]
+        cell = _cells(page).get(f"count/{name}")
+        if cell is None:
+            continue
         gaps = [gap for gap in cell["gap"] if gap is not None]
         rows.append(
             [
@@ -220,7 +216,8 @@ def _count(page: Page, sets: Sequence[str]) -> None:
         )
     page.table(
         "The count model",
-        f"Model E with one weight a feature on {measured.COUNT_ROWS} rows, "
+        f"Model E with one weight a feature on {measured.COUNT_ROWS} rows of the sets with up to "
+        f"{measured.COUNT_WIDTH} features, 2 splits, "
         f"{measured.COUNT_SECONDS:g} s an exact solve: training rows without a pure local cluster "
         "by Euclidean distance and by the exact solution, splits in which the last round was "
         "proven optimal in its region, the largest gap, seconds, and the 3-NN accuracy on the "
