@@ -7,6 +7,7 @@ from tupelo.tabular.columns import Column, Columns
 from tupelo.tabular.generated import balance_scale, rings, waveform
 from tupelo.tabular.metrics import LinearMetric
 from tupelo.tabular.online.estimator import ODML
+from tupelo.tabular.online.oasis import OASIS
 from tupelo.tabular.optimal.estimator import MIOMetric
 from tupelo.tabular.optimal.outcome import MIOReport
 from tupelo.tabular.saving import TableMetric, load, save
@@ -14,6 +15,7 @@ from tupelo.tabular.saving import TableMetric, load, save
 __all__ = [
     "LinearMetric",
     "ODML",
+    "OASIS",
     "MIOMetric",
     "MIOReport",
     "ActiveLearner",

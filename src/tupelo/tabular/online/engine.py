@@ -9,26 +9,27 @@ from numpy import ndarray
 from tupelo.tabular.online import loops, matmul
 from tupelo.tabular.online.activations import ACTIVATIONS
 from tupelo.tabular.online.kernels import Options
-from tupelo.tabular.online.layers import diverged, refused
+from tupelo.tabular.online.layers import diverged, projected_root, refused
 from tupelo.tabular.online.triplets import TRIPLETS, Memory
 
 KEPT = ("layer", "d", "activation", "strategy", "_activation", "width")
+WITH_INVERSE = ("moml", "rdml")
 GROUP_BYTES = 1 << 17  # of triplets that one layer takes before the next does
 
 
-def _forward_loop(layer: str) -> tuple[Callable, int]:
-    """The loop of a layer, which is compiled when first called, and how many rooms it needs."""
+def _forward_loop(layer: str) -> Callable:
+    """The loop of a layer, which is compiled when first called."""
     if layer == "opml":
         from tupelo.tabular.online.loops_opml import forward_opml
 
-        return forward_opml, 1
+        return forward_opml
     if layer == "moml":
-        from tupelo.tabular.online.loops_moml import forward_moml
+        from tupelo.tabular.online.loops_moml import moml_layer
 
-        return forward_moml, 2
-    from tupelo.tabular.online.loops_pairs import forward_lego, forward_rdml
+        return moml_layer
+    from tupelo.tabular.online.loops_pairs import forward_lego, rdml_layer
 
-    return (forward_lego, 1) if layer == "lego" else (forward_rdml, 2)
+    return forward_lego if layer == "lego" else rdml_layer
 
 
 class CompiledStack:
@@ -50,9 +51,9 @@ class CompiledStack:
         one = np.stack([matmul.to_panels(np.eye(d))] * n_layers)
         self._layers = loops.Layers(
             one,
-            one.copy() if layer in ("moml", "rdml") else one[:0].copy(),
+            one.copy() if layer in WITH_INVERSE else one[:0].copy(),
             np.zeros((n_layers, 4, 2, self.width)),
-            np.zeros((n_layers, 5), np.int64),
+            np.zeros((n_layers, 6), np.int64),
         )
         self._make_room()
 
@@ -65,8 +66,7 @@ class CompiledStack:
         self._inverse_products = np.zeros((5, self.width))
         self._inputs, self._outputs = np.zeros((2, n, 3, self.width))
         self._back, self._step = np.zeros((2, 3, self.width))
-        self._loop, rooms = _forward_loop(self.layer)
-        self._rooms = (self._products, self._inverse_products)[:rooms]
+        self._loop = _forward_loop(self.layer)
 
     def __getstate__(self) -> dict:
         return {name: getattr(self, name) for name in KEPT} | {"_layers": tuple(self._layers)}
@@ -119,13 +119,65 @@ class CompiledStack:
             ended, _ = self._backward(t, 1, options)
             if ended != loops.DONE:
                 return ended, t
-            self._renew_inverses()
+            for i in range(len(self._layers.inverses)):
+                self._renew_inverse(i)
         return loops.DONE, -1
 
     def _forward(self, group: loops.Group, m: int, options: Options) -> tuple[int, int]:
-        return self._loop(
-            *(self._layers, group, m, *self._rooms, options, self.d, self._activation)
-        )
+        rest = options, self.d, self._activation
+        if self.layer not in WITH_INVERSE:
+            return self._loop(self._layers, group, m, self._products, *rest)
+        last = len(self._layers.maps) - 1
+        for i in range(last + 1):
+            ended, t = self._forward_one(i, group, m, options, i < last)
+            if ended != loops.DONE:
+                return ended, t
+            if i < last:
+                loops.activate(group.rows, m, self.d, self._activation)
+        return loops.DONE, -1
+
+    def _forward_one(
+        self, i: int, group: loops.Group, m: int, options: Options, passed_on: bool
+    ) -> tuple[int, int]:
+        """A layer that keeps an inverse: what needs eigenvalues is done between two loops."""
+        layer = tuple(part[i] for part in self._layers)
+        pairs = self.layer == "rdml"
+        start = 0
+        while True:
+            ended, at, rate = self._loop(
+                *(*layer, group.rows, group.pair, start, m, self._products),
+                *(self._inverse_products, options, self.d, passed_on),
+            )
+            t = at // 2 if pairs else at
+            if ended == loops.INVERT:
+                self._renew_inverse(i)
+            elif ended == loops.PROJECT:
+                a, b = group.rows[3 * t + 1 : 3 * t + 3, : self.d]
+                s = (a, b)[at % 2]
+                change = (
+                    -rate * np.outer(s, s) if pairs else rate * (np.outer(b, b) - np.outer(a, a))
+                )
+                try:
+                    self._project(i, change)
+                except FloatingPointError:
+                    return loops.INFINITE, t
+            else:
+                return ended, t
+            # what the loop does behind a step, if it has not been done
+            if passed_on and (at % 2 == 1 if pairs else ended == loops.PROJECT):
+                loops.map_triplet(layer[0], group.rows, t, self._products, self.d)
+            start = at + 1
+
+    def _project(self, i: int, change: Float[ndarray, "d d"]) -> None:
+        maps, inverses, _, counts = self._layers
+        L = matmul.from_panels(maps[i], self.d).T
+        L, K = projected_root(L.T @ L + change)
+        maps[i], inverses[i] = matmul.to_panels(L.T), matmul.to_panels(K)
+        counts[i, loops.UNSTABLE] += 1
+
+    def _renew_inverse(self, i: int) -> None:
+        L = matmul.from_panels(self._layers.maps[i], self.d).T
+        self._layers.inverses[i] = matmul.to_panels(np.linalg.inv(L))
 
     def _backward(self, first: int, m: int, options: Options) -> tuple[int, int]:
         from tupelo.tabular.online.loops_backward import backward
@@ -142,11 +194,6 @@ class CompiledStack:
                 if counts[i, flag]:
                     matmul.add_outer(B[i], self.d, changes[i, at], changes[i, at + 1], 2)
                     counts[i, flag] = 0
-
-    def _renew_inverses(self) -> None:
-        for i in range(len(self._layers.inverses)):
-            L = matmul.from_panels(self._layers.maps[i], self.d).T
-            self._layers.inverses[i] = matmul.to_panels(np.linalg.inv(L))
 
     def maps(self) -> list[Float[ndarray, "d d"]]:
         """Copies of L of every layer, with the change that waits."""

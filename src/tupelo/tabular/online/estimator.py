@@ -1,6 +1,5 @@
 """The scikit-learn estimator `ODML`."""
 
-import warnings
 from operator import attrgetter
 from typing import Any, no_type_check
 
@@ -22,7 +21,7 @@ from tupelo.tabular.online.moml import MOML
 from tupelo.tabular.online.opml import OPML
 from tupelo.tabular.online.rdml import RDML
 from tupelo.tabular.online.stack import Stack, forward
-from tupelo.tabular.online.stream import Stream, check_rows, checked, is_plain, with_numba
+from tupelo.tabular.online.stream import Stream, rows_to_learn, unchanged, with_numba
 from tupelo.tabular.online.triplets import NEGATIVES, SAMPLES, TRIPLETS
 
 LAYERS: dict[str, type[Layer]] = {"opml": OPML, "moml": MOML, "lego": LEGO, "rdml": RDML}
@@ -165,21 +164,10 @@ class ODML(LinearMetric, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             FloatingPointError: a layer became infinite or NaN.
         """
         options = self._options()
-        X, y = checked(self, X, y, first=True)
-        check_rows(X, unit=self.normalize == "l2", numba=with_numba(self.engine))
+        X, y = rows_to_learn(self, X, y, first=True)
         rng = check_random_state(self.random_state)
         self._begin(X.shape[1], rng, options)
-        self._stream.learn(X, y, options)
-        for _ in range(1, self.n_scans):
-            self._stream.begin_scan()
-            order = rng.permutation(len(X)) if self.shuffle else None
-            self._stream.learn(X, y, options, order)
-        if self.n_triplets_ == 0:
-            warnings.warn(
-                "no triplet could be formed, so the layers stay the identity: it takes two classes "
-                "and a second row of one of them, after both have been seen",
-                stacklevel=2,
-            )
+        self._stream.learn_scans(X, y, options, self.n_scans, self.shuffle, rng)
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> "ODML":
@@ -203,12 +191,8 @@ class ODML(LinearMetric, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 f"n_scans={self.n_scans} needs all rows at once: call fit, or partial_fit with "
                 "n_scans=1 for each pass"
             )
-        unit, numba = self.normalize == "l2", with_numba(self.engine)
         first = not self.__sklearn_is_fitted__()
-        plain = not first and is_plain(self, X, y)
-        if not plain or not check_rows(X, unit=unit, numba=numba):
-            X, y = checked(self, X, y, first=first)
-            check_rows(X, unit=unit, numba=numba)
+        X, y = rows_to_learn(self, X, y, first=first, streaming=True)
         if first:
             self._begin(X.shape[1], check_random_state(self.random_state), options)
         if classes is not None:
@@ -368,12 +352,7 @@ class ODML(LinearMetric, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         if not self.__sklearn_is_fitted__():
             return self._options()
         kept, numbers = _lasting(self), _changing(self)
-        if kept != self._began_with:
-            at = next(i for i, old in enumerate(self._began_with) if old != kept[i])
-            raise InputError(
-                f"{LASTING[at]} must stay {self._began_with[at]!r} as long as a stream goes on, "
-                f"got {kept[at]!r}; call fit to begin anew"
-            )
+        unchanged(LASTING, self._began_with, kept)
         if numbers != self._stream.numbers:
             self._stream.numbers, self._stream.options = numbers, self._options()
         return self._stream.options

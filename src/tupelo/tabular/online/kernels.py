@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 SAFE = 1e-3  # OPML: gamma * |b|^2 stays below 1 - SAFE
 LEAST = 1e-2  # MOML, RDML: smallest eigenvalue of the bracket that is rooted without a projection
+LARGEST = 1e2  # the same: with a larger one, K loses digits and is computed anew
 FLOOR = 1e-8  # eigenvalues of a projected M, over the largest
 HALVINGS = 60
 
@@ -101,7 +102,7 @@ def moml_rate(
 
 
 def bracket_factors(
-    uu: float, vv: float, uv: float, gamma: float
+    uu: float, vv: float, uv: float, square: float, gamma: float
 ) -> tuple[float, float, float, float, float, float, float]:
     """Symmetric root of the bracket B = I - gamma u u^T + gamma v v^T, and inverse of the root.
 
@@ -110,10 +111,16 @@ def bracket_factors(
     identity of that plane, times det(U^T U), is U adj(U^T U) U^T, and so nothing is divided by a
     length.
 
+    Args:
+        uu, vv, uv: |u|^2, |v|^2, u^T v.
+        square: det(U^T U) = |u|^2 |v|^2 - (u^T v)^2, not computed like this: near the border of
+            the cone u and v are long and nearly parallel, and nothing would be left of it.
+        gamma: rate.
+
     Returns:
         smallest eigenvalue of B, or of the identity around it; C as c11, c12, c22; D likewise.
     """
-    det = (1.0 - gamma * uu) * (1.0 + gamma * vv) + gamma * gamma * uv * uv
+    det = 1.0 + gamma * (vv - uu) - gamma * gamma * square
     trace = 2.0 + gamma * (vv - uu)
     largest = 0.5 * (trace + sqrt(max(trace * trace - 4.0 * det, 0.0)))
     if not det > 0.0:

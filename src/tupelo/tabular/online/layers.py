@@ -57,7 +57,7 @@ class WithInverse(Layer):
     """A layer that also keeps K = L^-1, which is what makes an exact root cost O(d^2).
 
     Rounding errors of L and K add up; every 64 steps one vector tells how far they are apart, and
-    from 1e-9 on K is computed anew.
+    from 1e-9 on K is computed anew. So it is behind a step that changes K much.
     """
 
     def __init__(self, d: int):
@@ -65,30 +65,53 @@ class WithInverse(Layer):
         self.K = np.eye(d)
         self._steps = 0
 
-    def change(self, left: ndarray, right: ndarray, inverse: ndarray, *, probe: Row) -> None:
-        """L += left^T right and K += inverse[0]^T inverse[1], sums of outer products of rows."""
+    def change(
+        self, left: ndarray, right: ndarray, inverse: ndarray, *, probe: Row, much: bool
+    ) -> None:
+        """L += left^T right and K += inverse[0]^T inverse[1], sums of outer products of rows.
+
+        Args:
+            probe: tells now and then whether K is the inverse of L.
+            much: it will not be.
+        """
         if not (np.isfinite(left).all() and np.isfinite(inverse).all()):
             raise FloatingPointError
         self.L += left.T @ right
         self.K += inverse[0].T @ inverse[1]
         self._steps += 1
-        if self._steps % RENEW_EVERY == 0:
+        if much:
+            self.K = np.linalg.inv(self.L)
+        elif self._steps % RENEW_EVERY == 0:
             drift = self.K @ (self.L @ probe) - probe
             if drift @ drift > DRIFT**2 * (probe @ probe):
                 self.K = np.linalg.inv(self.L)
 
     def project(self, change: Float[ndarray, "d d"]) -> None:
-        """M = L^T L + change, its eigenvalues raised to a floor; then its symmetric root."""
-        values, vectors = np.linalg.eigh(self.L.T @ self.L + change)
-        if not np.isfinite(values).all():
-            raise FloatingPointError
-        root = np.sqrt(np.maximum(values, FLOOR * values[-1]))
-        self.L = (vectors * root) @ vectors.T
-        self.K = (vectors / root) @ vectors.T
+        """M = L^T L + change, projected."""
+        self.L, self.K = projected_root(self.L.T @ self.L + change)
         self.n_unstable += 1
 
     def moved(self) -> None:
         self.K = np.linalg.inv(self.L)
+
+
+def projected_root(
+    M: Float[ndarray, "d d"],
+) -> tuple[Float[ndarray, "d d"], Float[ndarray, "d d"]]:
+    """Symmetric root of M, whose eigenvalues are raised to a floor, and its inverse.
+
+    Raises:
+        FloatingPointError: M is not finite.
+
+    >>> root, inverse = projected_root(np.diag([4.0, -1.0]))
+    >>> root.round(4).tolist(), inverse.round(4).tolist()
+    ([[2.0, 0.0], [0.0, 0.0002]], [[0.5, 0.0], [0.0, 5000.0]])
+    """
+    if not np.isfinite(M).all():
+        raise FloatingPointError
+    values, vectors = np.linalg.eigh(M)
+    root = np.sqrt(np.maximum(values, FLOOR * values[-1]))
+    return (vectors * root) @ vectors.T, (vectors / root) @ vectors.T
 
 
 def refused(gamma: float) -> InputError:

@@ -19,9 +19,9 @@ from tupelo.tabular.online.triplets import BEFORE, KNOWN, PREVIOUS, SAMPLES, SEE
 # Sums may be reordered, so that they become vector instructions, and always are in the same way.
 # NaN and infinity keep their meaning: they are looked for.
 SUMS = {"reassoc", "contract", "nsz"}
-DONE, INFINITE, TOO_LARGE = range(3)
+DONE, INFINITE, TOO_LARGE, PROJECT, INVERT = range(5)
 # Places in `Layers.counts`.
-WAITING, INVERSE_WAITING, UPDATES, UNSTABLE, STEPS = range(5)
+WAITING, INVERSE_WAITING, UPDATES, UNSTABLE, STEPS, CHANGED = range(6)
 
 
 class Layers(NamedTuple):
@@ -34,7 +34,7 @@ class Layers(NamedTuple):
     maps: ndarray  # (n, w / 8, w, 8)
     inverses: ndarray  # the same, or of length 0
     changes: ndarray  # (n, 4, 2, w)
-    counts: ndarray  # pyright: ignore[reportIncompatibleMethodOverride]  (n, 5) int64
+    counts: ndarray  # pyright: ignore[reportIncompatibleMethodOverride]  (n, 6) int64
 
 
 class Group(NamedTuple):
@@ -169,6 +169,15 @@ def pass_on(Q, P, counts, rows, t, S, alpha, beta, c):
             rows[3 * t, k] = S[0, k]
             rows[3 * t + 1, k] = S[1, k]
             rows[3 * t + 2, k] = S[2, k]
+
+
+@compiled()
+def map_triplet(B, rows, t, S, d):
+    """A triplet as a layer maps it where no change waits."""
+    times(rows, 3 * t, 3, B, d, S, 0)
+    for i in range(3):
+        for k in range(S.shape[1]):
+            rows[3 * t + i, k] = S[i, k]
 
 
 @compiled()

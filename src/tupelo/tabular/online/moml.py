@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tupelo.tabular.online.kernels import LEAST, Options, bracket_factors, moml_rate
+from tupelo.tabular.online.kernels import LARGEST, LEAST, Options, bracket_factors, moml_rate
 from tupelo.tabular.online.layers import Row, WithInverse
 
 
@@ -30,13 +30,27 @@ class MOML(WithInverse):
             *(options.gamma, options.passive_aggressive),
         )
         uu, vv, uv = float(u @ u), float(v @ v), float(u @ v)
-        least, c11, c12, c22, d11, d12, d22 = bracket_factors(uu, vv, uv, gamma)
+        square = parallelogram(u, v) if uu > vv else parallelogram(v, u)
+        least, c11, c12, c22, d11, d12, d22 = bracket_factors(uu, vv, uv, square, gamma)
         if not least >= LEAST:
             self.project(gamma * (np.outer(b, b) - np.outer(a, a)))
         else:
             left = np.stack([c11 * u + c12 * v, c12 * u + c22 * v])
             behind = np.stack([d11 * u + d12 * v, d12 * u + d22 * v])
             inverse = np.stack([np.stack([self.K @ u, self.K @ v]), behind])
-            self.change(left, np.stack([a, b]), inverse, probe=x)
+            self.change(left, np.stack([a, b]), inverse, probe=x, much=gamma * vv > LARGEST)
         self.n_updates += 1
         return True
+
+
+def parallelogram(longer: Row, shorter: Row) -> float:
+    """|u|^2 |v|^2 - (u^T v)^2, also where u and v are nearly parallel.
+
+    >>> parallelogram(np.array([1.0, 1.0]), np.array([1.0, 0.0]))
+    1.0
+    """
+    most = float(longer @ longer)
+    if most == 0.0:
+        return 0.0
+    rest = shorter - float(longer @ shorter) / most * longer
+    return most * float(rest @ rest)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tupelo.tabular.online.kernels import LEAST, Options, rdml_factors
+from tupelo.tabular.online.kernels import LARGEST, LEAST, Options, rdml_factors
 from tupelo.tabular.online.layers import Row, WithInverse
 
 
@@ -31,7 +31,7 @@ class RDML(WithInverse):
                     self.project(-sign * options.gamma * np.outer(s, s))
                 else:
                     inverse = np.stack([(d * (self.K @ k))[None], k[None]])
-                    self.change((c * k)[None], s[None], inverse, probe=x)
+                    self.change((c * k)[None], s[None], inverse, probe=x, much=least > LARGEST)
                 changed = True
         self.n_updates += changed
         return changed

@@ -64,18 +64,18 @@ class Stack:
             InputError: a step is unstable, and is to be refused.
         """
         paired = options._replace(gamma=options.gamma_pairs)
-        for row, code in zip(X, codes.tolist(), strict=True):
-            # a copy: products of rows that lie otherwise in memory may differ in the last bit
-            x = unit_row(row.copy()) if unit else row.copy()
-            found = memory.pair_up(x, code)
-            if found is None:
-                continue
-            p, q, pair = found
-            try:
-                with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
+            for row, code in zip(X, codes.tolist(), strict=True):
+                # a copy: products of rows that lie otherwise in memory may differ in the last bit
+                x = unit_row(row.copy()) if unit else row.copy()
+                found = memory.pair_up(x, code)
+                if found is None:
+                    continue
+                p, q, pair = found
+                try:
                     self.step(x, p, q, paired if pair else options)
-            except FloatingPointError:
-                raise diverged(options, self.strategy, int(memory.counts[TRIPLETS])) from None
+                except FloatingPointError:
+                    raise diverged(options, self.strategy, int(memory.counts[TRIPLETS])) from None
 
     def step(self, x: Row, p: Row, q: Row, options: Options) -> None:
         """Learn from one triplet."""

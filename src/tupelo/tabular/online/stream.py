@@ -1,44 +1,27 @@
 """What both online estimators share: rows checked once, classes numbered, memory of a stream."""
 
+import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
 from numpy import ndarray
-from sklearn.base import BaseEstimator
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
+from tupelo.errors import InputError
 from tupelo.tabular.inputs import unit_rows
-from tupelo.tabular.online.kernels import Options
-from tupelo.tabular.online.triplets import Labels, Memory, same_kind
+from tupelo.tabular.online.triplets import TRIPLETS, Labels, Memory, same_kind
 
 SLICE = 4096  # rows copied at a time
-
-
-class Learner(Protocol):
-    """Either engine of either estimator."""
-
-    width: int
-
-    def learn(
-        self,
-        X: Float[ndarray, "n d"],
-        codes: Int[ndarray, " n"],
-        memory: Memory,
-        options: Options,
-        *,
-        unit: bool,
-    ) -> None: ...
 
 
 class Stream:
     """All that has been learned, and what is needed to go on; its size does not depend on the rows.
 
     Args:
-        learner: takes rows and numbers of classes.
+        learner: its `learn(rows, numbers of classes, memory, options, unit=)` takes rows in order.
         unit: rows are divided by their length.
         negative, cold_start, seed: of the memory.
 
@@ -66,7 +49,7 @@ class Stream:
         same_kind(new, self.classes if len(self.labels.names) or len(self.announced) else new)
         self.announced = np.union1d(self.announced, new) if len(self.announced) else new
 
-    def learn(self, X: ndarray, y: ndarray, options: Options, order: ndarray | None = None) -> None:
+    def learn(self, X: ndarray, y: ndarray, options: Any, order: ndarray | None = None) -> None:
         """Learn from checked rows, in this order."""
         for start in range(0, len(X), SLICE):
             part = slice(start, start + SLICE) if order is None else order[start : start + SLICE]
@@ -77,10 +60,45 @@ class Stream:
             self.memory.make_room(len(self.labels.names))
             self.learner.learn(rows, codes, self.memory, options, unit=self.unit)
 
+    def learn_scans(
+        self,
+        X: ndarray,
+        y: ndarray,
+        options: Any,
+        n_scans: int,
+        shuffle: bool,
+        rng: np.random.RandomState,
+    ) -> None:
+        """Learn from checked rows in several passes; the first takes them as they come."""
+        self.learn(X, y, options)
+        for _ in range(1, n_scans):
+            self.begin_scan()
+            self.learn(X, y, options, rng.permutation(len(X)) if shuffle else None)
+        if self.memory.counts[TRIPLETS] == 0:
+            warnings.warn(
+                "no triplet could be formed, so nothing is learned: it takes two classes, and "
+                "another row of one of them after both have been seen",
+                stacklevel=3,
+            )
+
     def begin_scan(self) -> None:
         """Forget who came last; keep what is learned."""
         self.memory.forget()
         self.labels = Labels()
+
+
+def unchanged(names: tuple[str, ...], before: tuple, now: tuple) -> None:
+    """Options that a stream keeps are what they were when it began.
+
+    Raises:
+        InputError: one is not.
+    """
+    if now != before:
+        at = next(i for i, old in enumerate(before) if old != now[i])
+        raise InputError(
+            f"{names[at]} must stay {before[at]!r} as long as a stream goes on, got {now[at]!r}; "
+            "call fit to begin anew"
+        )
 
 
 def with_numba(engine: str) -> bool:
@@ -88,23 +106,36 @@ def with_numba(engine: str) -> bool:
     return engine == "numba" or (engine == "auto" and find_spec("numba") is not None)
 
 
-def checked(estimator: BaseEstimator, X: Any, y: Any, *, first: bool) -> tuple[ndarray, ndarray]:
-    """Rows and labels as scikit-learn checks them.
+def rows_to_learn(
+    estimator: Any, X: Any, y: Any, *, first: bool, streaming: bool = False
+) -> tuple[ndarray, ndarray]:
+    """Rows and labels, checked.
+
+    What comes after the first rows of a stream as it came before, in plain arrays, is only looked
+    at for NaN, infinity and zeros: checking what cannot be wrong takes longer than learning.
+
+    Args:
+        estimator: with `normalize` and `engine`.
+        X, y: as they came.
+        first: they say how many features there are.
+        streaming: they may be of a stream that goes on.
 
     Raises:
+        InputError: a row is all zeros, and rows are to be divided by their length.
         ValueError: in scikit-learn's words, y missing or continuous, NaN, infinity, sparse input,
             or another number of features than before.
     """
-    X, y = validate_data(estimator, X, y, dtype=np.float64, reset=first)
-    check_classification_targets(y)
+    unit, numba = estimator.normalize == "l2", with_numba(estimator.engine)
+    plain = streaming and not first and is_plain(estimator, X, y)
+    if not plain or not check_rows(X, unit=unit, numba=numba):
+        X, y = validate_data(estimator, X, y, dtype=np.float64, reset=first)
+        check_classification_targets(y)
+        check_rows(X, unit=unit, numba=numba)
     return X, y
 
 
 def is_plain(estimator: Any, X: Any, y: Any) -> bool:
-    """Whether these rows need no check but that of their numbers: arrays as they came before.
-
-    Checking again what cannot be wrong would take longer than learning from a row.
-    """
+    """Whether these rows need no check but that of their numbers."""
     return (
         type(X) is np.ndarray
         and X.ndim == 2
