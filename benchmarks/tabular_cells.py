@@ -27,7 +27,7 @@ K_PROTOCOL, K = 5, 3
 SCANS = 20
 TRIPLETS, WIDE = 40_000, 64  # a fit of the grid sees at most; fewer of more features
 PEER_SECONDS = 300  # that all splits of one cell may take
-COUNT_ROWS, COUNT_WIDTH, COUNT_SECONDS = 80, 40, 5.0
+COUNT_ROWS, COUNT_WIDTH, COUNT_SECONDS, COUNT_ROUNDS = 80, 40, 5.0, 8
 
 
 def protocol_splits(name: str) -> range:
@@ -229,7 +229,9 @@ def count(name: str, splits: int = 2) -> dict:
         X, y = one.X[rows], one.y[rows]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            exact = _mio(X, seed, objective="count", time_limit=COUNT_SECONDS)
+            exact = _mio(
+                X, seed, objective="count", time_limit=COUNT_SECONDS, max_rounds=COUNT_ROUNDS
+            )
             started = time.perf_counter()
             exact.fit(X, y)
             found["fit"].append(time.perf_counter() - started)

@@ -158,7 +158,7 @@ def write(asked: Asked, table: Table, target: str, out: Path) -> None:
     header = [ROW, target, KIND, DOUBT, REASON, *_apart(names)]
     values = {name: texts_of(table.columns[name]) for name in names}
     rows: list[list[Any]] = [
-        [row, label, None, None, "answered", *(values[name][row - 1] for name in names)]
+        [row, label, "answered", None, None, *(values[name][row - 1] for name in names)]
         for row, label in asked.answers.items()
     ]
     for one in asked.questions:
