@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ensembles_cells import embed, measure
+from ensembles_cells import ROWS, embed, measure
 from ensembles_data import Source, load, network
 from tupelo import data, evaluation
 from tupelo.ensembles import MetaClassification, meta_classes
@@ -102,6 +102,8 @@ def _member(
         torch.manual_seed(own)
         model = _fresh(source, n_meta) if plan.inputs == "features" else network(source, n_meta)
     inputs, labels = source.task.train
+    if plan.inputs == "maps":
+        model.backbone = nn.Sequential(model.backbone, _Scaled(model.backbone, inputs[:ROWS]))
     objective = OnClasses(MetaClassification(n_meta))
     groups = [{"params": model.head.parameters()}]
     if own_layers := list(model.backbone.parameters()):
@@ -122,6 +124,22 @@ def _member(
         optimizer.step()
         schedule.step()
     return model.eval()
+
+
+class _Scaled(nn.Module):
+    """Features divided by their root mean square before training.
+
+    Those of a Caffe network are in the hundreds, and logits of them saturate the softmax at once;
+    other methods compare unit rows.
+    """
+
+    def __init__(self, backbone: nn.Module, inputs: Tensor):
+        super().__init__()
+        with torch.no_grad():
+            self.scale = float(backbone(inputs.float()).square().mean().sqrt())
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features / self.scale
 
 
 def _fresh(source: Source, n_meta: int) -> Embedder:
