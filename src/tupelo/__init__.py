@@ -32,6 +32,7 @@ _MODULES = (
     "search",
     "selection",
     "synthesis",
+    "tabular",
 )
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "search",
     "selection",
     "synthesis",
+    "tabular",
 ]
 
 if TYPE_CHECKING:
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
         search,
         selection,
         synthesis,
+        tabular,
     )
     from tupelo.comparison import Comparison
     from tupelo.errors import TupeloError
