@@ -147,7 +147,7 @@ def test_progress_tells_objective_and_bound_in_the_calling_thread(solver):
     last = told[-1]
     assert last.bound <= found.bound + 1e-6
     assert found.objective <= last.objective
-    assert 0 < last.seconds <= found.seconds
+    assert 0 < last.seconds <= found.seconds + 0.1  # two clocks
     assert last.gap == solvers.relative_gap(last.objective, last.bound)
 
 
