@@ -48,7 +48,7 @@ def learners(monkeypatch):
         "euclidean": table_learners.LEARNERS["euclidean"],
         "zero": Learner(lambda y, seed, options: Zero(), "nothing"),
         "broken": Learner(lambda y, seed, options: Broken(), "fails"),
-        "few": Learner(lambda y, seed, options: Unchanged(), "on few rows", rows=30),
+        "few": Learner(lambda y, seed, options: Unchanged(), "on few rows", rows=30, unit=True),
     }
     for module in (table_learners, comparing):
         monkeypatch.setattr(module, "LEARNERS", known)

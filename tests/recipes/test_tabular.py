@@ -160,3 +160,24 @@ def test_embeddings_elsewhere(fitted, tmp_path, monkeypatch):
 
 def test_csv_cells():
     assert as_csv(["a", "b"], [[None, 'say "x"']]) == b'a,b\n,"say ""x"""\n'
+
+
+def test_stacks_see_a_constant_feature_unless_nothing_is_scaled():
+    table = wine_table()
+    found = tabular.fit(labelled(table, "kind"), "opml", held_out=0)
+    assert found.metric.columns.features[-1] == "(constant)"
+    assert "(constant)" not in dict(tabular.weights(found.metric))
+    raw = tabular.fit(labelled(table, "kind"), "opml", held_out=0, standardize=False)
+    assert "(constant)" not in raw.metric.columns.features
+
+
+def test_rows_of_zeros_are_named_by_their_place():
+    table = wine_table()
+    for name in ("f0", "f1", "f2", "f3"):
+        table.columns[name][[7, 9]] = 0.0
+    table.columns["shade"][[7, 9]] = "dark"
+    table.columns["kind"][2] = None
+    found = labelled(table, "kind")
+    with pytest.raises(InputError, match="row 8 is all zeros, and rows are divided by their"):
+        tabular.fit(found, "odml", standardize=False)
+    tabular.fit(found, "odml", held_out=0)

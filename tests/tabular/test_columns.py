@@ -53,8 +53,20 @@ def test_standardised_as_scikit_learn_does():
     assert np.allclose(columns.encode(TABLE), StandardScaler().fit_transform(BY_HAND), atol=1e-15)
 
 
+def test_a_constant_feature_as_long_as_a_row_is():
+    plain, more = Columns.of(TABLE), Columns.of(TABLE, constant=True)
+    assert more.features == [*plain.features, "(constant)"]
+    X = more.encode(TABLE)
+    assert (X[:, :-1] == plain.encode(TABLE)).all()
+    assert np.allclose(X[:, -1], np.sqrt(5), rtol=1e-12)  # of five standardised features
+    assert np.allclose((X[:, :-1] ** 2).sum(axis=1).mean(), X[0, -1] ** 2)
+    assert Columns.of(TABLE, standardize=False, constant=True).constant == pytest.approx(
+        np.sqrt((BY_HAND**2).sum(axis=1).mean())
+    )
+
+
 def test_json_keeps_every_bit():
-    columns = Columns.of(TABLE)
+    columns = Columns.of(TABLE, constant=True)
     again = Columns.from_json(json.loads(json.dumps(columns.to_json())))
     assert again == columns
     assert (again.encode(TABLE) == columns.encode(TABLE)).all()

@@ -66,7 +66,7 @@ class TableScreen(Lines):
         """Accuracy before and after, the heaviest features, what to do next."""
         self.at_rest()
         metric, about = fitted.metric, fitted.metric.about
-        n, d = fitted.X.shape
+        n, d = len(fitted.y), fitted.X.shape[1] - bool(metric.columns.constant)
         self.line(
             f"[bold]{escape(str(about['table']))}[/bold]: {n:,} rows, {d:,} features, "
             f"{len(metric.classes)} classes in column {escape(metric.target)}"

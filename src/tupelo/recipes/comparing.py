@@ -28,6 +28,7 @@ from tupelo.recipes.table_learners import (
     LEARNERS,
     accuracy,
     check_learner,
+    columns_of,
     installed,
     make,
     sample,
@@ -291,7 +292,7 @@ def _cell(
     y = data.y[train]
     chosen = sample(y, rows or LEARNERS[method].rows, seed)
     try:
-        columns = Columns.of(seen.columns, standardize=standardize)
+        columns = columns_of(method, seen.columns, standardize=standardize)
         X = columns.encode(seen.columns)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as no convergence: the accuracy tells

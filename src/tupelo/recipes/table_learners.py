@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.neighbors import KNeighborsClassifier
 
 from tupelo.errors import InputError
-from tupelo.tabular.columns import near
+from tupelo.tabular.columns import Columns, near
 
 SCANS, SCANNED_ROWS = 20, 100_000  # the published number of passes, fewer over large tables
 WORKS_BEFORE = (1, 8)  # scikit-learn that metric-learn 0.7.0 no longer works with
@@ -30,6 +30,7 @@ class Learner:
             options of its constructor.
         about: a few words.
         rows: a fit takes so many at most, drawn with every class its share; None: all.
+        unit: rows are divided by their length; standardised ones then get a constant feature.
         package: that it comes from.
     """
 
@@ -37,6 +38,7 @@ class Learner:
     about: str
     rows: int | None = None
     package: str = "tupelo"
+    unit: bool = False
 
 
 class Unchanged(TransformerMixin, BaseEstimator):
@@ -97,8 +99,8 @@ def _neighbours(y: ndarray) -> int:
 
 LEARNERS: Mapping[str, Learner] = {
     "euclidean": Learner(_unchanged, "no metric: the features as they are"),
-    "opml": Learner(_layers(1), "one layer learned in passes over the rows"),
-    "odml": Learner(_layers(3), "three such layers with ReLU between them"),
+    "opml": Learner(_layers(1), "one layer learned in passes over the rows", unit=True),
+    "odml": Learner(_layers(3), "three such layers with ReLU between them", unit=True),
     "mio": Learner(_mio, "weights of features by linear programs", rows=1_000),
     "nca": Learner(_nca, "scikit-learn's NCA", rows=1_000, package="scikit-learn"),
     "lmnn": Learner(_of_metric_learn("LMNN"), "metric-learn's LMNN", 500, "metric-learn"),
@@ -134,6 +136,21 @@ def make(name: str, y: ndarray, seed: int, options: Mapping[str, Any] | None = N
             hint = near(option, list(known)) or f"; it has {', '.join(known)}"
             raise InputError(f"--option {option}: {name} has no such option{hint}")
     return LEARNERS[name].make(y, seed, given)
+
+
+def columns_of(name: str, table: Mapping[str, ndarray], *, standardize: bool) -> Columns:
+    """How features are made of a table for a learner.
+
+    Args:
+        name: of `LEARNERS`.
+        table: columns of the rows that are learned from.
+        standardize: features are divided by their standard deviation.
+
+    Raises:
+        InputError: as `Columns.of`.
+    """
+    lifted = standardize and LEARNERS[name].unit
+    return Columns.of(table, standardize=standardize, constant=lifted)
 
 
 def check_learner(name: str) -> None:

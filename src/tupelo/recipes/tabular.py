@@ -25,12 +25,13 @@ from tupelo.recipes.table_learners import (
     accuracy,
     by_depth,
     check_learner,
+    columns_of,
     embeds,
     make,
     sample,
 )
 from tupelo.recipes.tables import Labelled, check_pairs_of_each
-from tupelo.tabular.columns import Columns
+from tupelo.tabular.columns import CONSTANT, Columns
 from tupelo.tabular.saving import RECORD, TableMetric, save
 
 HELD_OUT = 0.25  # of the rows of each class
@@ -111,24 +112,26 @@ def fit(
     tell = stage or (lambda _: None)
     at_most = rows or LEARNERS[method].rows
     make(method, data.y, seed, options)  # unknown options are refused before the work
-    columns = Columns.of(data.table.columns, standardize=standardize)
+    columns = columns_of(method, data.table.columns, standardize=standardize)
+    X = columns.encode(data.table.columns)
+    if LEARNERS[method].unit:
+        _check_lengths(X, data.places)
     tested = _held_out(data.y, held_out, seed)
     before = after = None
     depths: tuple[float, ...] = ()
     if tested.any():
         tell("measuring on held-out rows")
         seen, new = np.flatnonzero(~tested), np.flatnonzero(tested)
-        own = Columns.of(data.table.rows(seen).columns, standardize=standardize)
-        X, Z = (own.encode(data.table.rows(each).columns) for each in (seen, new))
+        own = columns_of(method, data.table.rows(seen).columns, standardize=standardize)
+        A, Z = (own.encode(data.table.rows(each).columns) for each in (seen, new))
         y, labels = data.y[seen], data.y[new]
         chosen = sample(y, at_most, seed)
-        learner = _fitted(method, X[chosen], y[chosen], seed, options)[0]
-        unchanged = make("euclidean", y, seed).fit(X)
-        before, after = (accuracy(each, X, y, Z, labels, k) for each in (unchanged, learner))
-        layers = by_depth(learner, X, y, Z, labels, k)
+        learner = _fitted(method, A[chosen], y[chosen], seed, options)[0]
+        unchanged = make("euclidean", y, seed).fit(A)
+        before, after = (accuracy(each, A, y, Z, labels, k) for each in (unchanged, learner))
+        layers = by_depth(learner, A, y, Z, labels, k)
         depths = (before, *layers) if layers else ()
     tell("fitting")
-    X = columns.encode(data.table.columns)
     chosen = sample(data.y, at_most, seed)
     started = time.perf_counter()
     learner, warned = _fitted(method, X[chosen], data.y[chosen], seed, options)
@@ -211,7 +214,7 @@ def weights(metric: TableMetric) -> list[tuple[str, float]]:
         return []
     names = metric.columns.features
     order = np.argsort(-found, kind="stable")
-    return [(names[place], float(found[place])) for place in order]
+    return [(names[place], float(found[place])) for place in order if names[place] != CONSTANT]
 
 
 def _weights(learner: Any) -> ndarray | None:
@@ -240,10 +243,21 @@ def notes_on(columns: Columns) -> list[str]:
     if texts:
         listed = ", ".join(f"{column.name} {len(column.features)}" for column in texts[:6])
         found.append(f"text became features, one a text: {listed}{', ...' * (len(texts) > 6)}")
+    if columns.constant:
+        found.append("a constant feature was added, since rows are divided by their length")
     if columns.left_out:
         listed = ", ".join(columns.left_out[:6]) + ", ..." * (len(columns.left_out) > 6)
         found.append(f"columns with one value or none are left out: {listed}")
     return found
+
+
+def _check_lengths(X: ndarray, places: ndarray) -> None:
+    empty = np.flatnonzero(~X.any(axis=1))
+    if len(empty):
+        raise InputError(
+            f"row {places[empty[0]] + 1} is all zeros, and rows are divided by their length; leave "
+            "it out, do without --no-scale, or give --option normalize=null"
+        )
 
 
 def _fitted(

@@ -41,7 +41,7 @@ def of_fit(fitted: Fitted, out: Path) -> Path:
         MissingExtra: bokeh or jinja2 is not installed.
     """
     metric, about = fitted.metric, fitted.metric.about
-    n, d = fitted.X.shape
+    n, d = len(fitted.y), fitted.X.shape[1] - bool(metric.columns.constant)
     lead = (
         f"{about['method']} learned from {fitted.rows:,} of {n:,} rows of {about['table']}, "
         f"{d:,} features, {len(metric.classes):,} classes in column {metric.target}."

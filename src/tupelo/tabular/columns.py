@@ -1,7 +1,7 @@
 """Features from the columns of a table: numbers, text one-hot, missing values imputed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -17,6 +17,7 @@ from tupelo.errors import InputError
 _impute: Any = SimpleImputer
 _one_hot: Any = OneHotEncoder
 _standardise: Any = StandardScaler
+CONSTANT = "(constant)"
 MANY_TEXTS = 30  # of which each occurs less than twice on average: names, not kinds
 
 
@@ -57,20 +58,27 @@ class Columns:
         left_out: columns without a value, or with one only.
         center: subtracted from features; None: nothing is scaled.
         scale: features are divided by it.
+        constant: value of one more feature, the same for all rows; 0: there is none. Learners that
+            divide rows by their length then still see how far a row is from the mean, and a row at
+            the mean is no row of zeros.
     """
 
     columns: tuple[Column, ...]
     left_out: tuple[str, ...] = ()
     center: tuple[float, ...] | None = None
     scale: tuple[float, ...] | None = None
+    constant: float = 0.0
 
     @classmethod
-    def of(cls, table: Mapping[str, ndarray], *, standardize: bool = True) -> "Columns":
+    def of(
+        cls, table: Mapping[str, ndarray], *, standardize: bool = True, constant: bool = False
+    ) -> "Columns":
         """Learn medians, texts, means and deviations from a table.
 
         Args:
             table: columns by name, float64 with NaN for missing, or texts with None for missing.
             standardize: divide features by their standard deviation, around their mean.
+            constant: add a constant feature as long as a row of the table is on average.
 
         Raises:
             InputError: no column has two values, or one holds as many texts as an identifier.
@@ -99,16 +107,20 @@ class Columns:
             )
         found.sort(key=lambda column: bool(column.categories))
         plain = cls(tuple(found), tuple(empty))
-        if not standardize:
-            return plain
-        scaler = _standardise().fit(plain.encode(table))
-        center, scale = (tuple(map(float, each)) for each in (scaler.mean_, scaler.scale_))
-        return cls(plain.columns, plain.left_out, center, scale)
+        if standardize:
+            scaler = _standardise().fit(plain.encode(table))
+            center, scale = (tuple(map(float, each)) for each in (scaler.mean_, scaler.scale_))
+            plain = replace(plain, center=center, scale=scale)
+        if constant:
+            length = np.sqrt(np.square(plain.encode(table)).sum(axis=1).mean())
+            plain = replace(plain, constant=float(length))
+        return plain
 
     @property
     def features(self) -> list[str]:
         """Names of the features, such as "size" and "kind=b"."""
-        return [name for column in self.columns for name in column.features]
+        names = [name for column in self.columns for name in column.features]
+        return [*names, CONSTANT] if self.constant else names
 
     def encode(self, rows: Any) -> Float[ndarray, "n d"]:
         """Features of rows; a text that was not known is as good as a missing one.
@@ -140,7 +152,9 @@ class Columns:
             ).fit(usual)
             blocks.append(encoder.transform(imputer.transform(given)))
         X = np.hstack(blocks)
-        return X if self.center is None else (X - np.array(self.center)) / np.array(self.scale)
+        if self.center is not None:
+            X = (X - np.array(self.center)) / np.array(self.scale)
+        return np.insert(X, X.shape[1], self.constant, axis=1) if self.constant else X
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; floats are kept exactly."""
@@ -157,6 +171,7 @@ class Columns:
             "left_out": list(self.left_out),
             "center": None if self.center is None else list(self.center),
             "scale": None if self.scale is None else list(self.scale),
+            "constant": self.constant,
         }
 
     @classmethod
@@ -169,7 +184,7 @@ class Columns:
         center, scale = (
             None if values[name] is None else tuple(values[name]) for name in ("center", "scale")
         )
-        return cls(columns, tuple(values["left_out"]), center, scale)
+        return cls(columns, tuple(values["left_out"]), center, scale, values["constant"])
 
     def _table(self, rows: Any) -> dict[str, Any]:
         names = [column.name for column in self.columns]

@@ -37,16 +37,16 @@ def test_a_row_on_two_classes_is_most_uncertain():
     assert found.tolist() == [1.0, 0.0]
 
 
-def test_regions_take_turns_and_the_rest_is_filled_by_uncertainty():
+def test_each_region_has_a_row_and_the_rest_is_filled_by_uncertainty():
     pool = np.array([[0.0, 0], [0.1, 0], [0.2, 0], [5.0, 0], [5.1, 0], [20.0, 0], [21.0, 0]])
     doubt = np.array([0.1, 0.3, 0.2, 0.5, 0.4, 0.6, 0.9])
-    first, second = region([0.1, 0], 1.0), region([5, 0], 1.0)
-    found = from_pool([first, second], pool, doubt, 7)
-    assert [one.row for one in found] == [1, 3, 2, 4, 0, 6, 5]
-    assert [one.region for one in found] == [first, second, first, second, first, None, None]
-    assert [one.row for one in from_pool([first, second], pool, doubt, 3)] == [1, 3, 2]
+    first, second, empty = region([0.1, 0], 1.0), region([5, 0], 1.0), region([9, 9], 1.0)
+    found = from_pool([first, empty, second], pool, doubt, 7)
+    assert [one.row for one in found] == [1, 3, 6, 5, 4, 2, 0]
+    assert [one.region for one in found] == [first, second, *[None] * 5]
+    assert [one.row for one in from_pool([first, second], pool, doubt, 1)] == [1]
     assert len(from_pool([first], pool, doubt, 50)) == 7
-    assert "ratio 0.9" in found[5].reason
+    assert "ratio 0.9" in found[2].reason
     assert found[0].reason == "why"
 
 

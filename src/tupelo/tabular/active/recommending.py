@@ -62,7 +62,7 @@ def from_pool(
     doubt: Float[ndarray, " p"],
     n: int,
 ) -> list[Suggestion]:
-    """n rows of the pool: the most uncertain of each region in turn, then the most uncertain.
+    """n rows of the pool: the most uncertain of each region, then the most uncertain of all.
 
     Args:
         regions: the most important first.
@@ -71,19 +71,14 @@ def from_pool(
         n: how many; all of them where the pool is smaller.
     """
     order = np.argsort(-doubt, kind="stable")
-    waiting = [(region, list(order[region.contains(pool[order])])) for region in regions]
     taken: dict[int, Region | None] = {}
-    while len(taken) < n and waiting:
-        left = []
-        for region, rows in waiting:
-            row = next((row for row in rows if row not in taken), None)
-            if row is None:
-                continue
-            left.append((region, rows))
+    for region in regions:
+        if len(taken) == n:
+            break
+        inside = order[region.contains(pool[order])]
+        row = next((row for row in inside if row not in taken), None)
+        if row is not None:
             taken[row] = region
-            if len(taken) == n:
-                break
-        waiting = left
     for row in order:
         if len(taken) >= n:
             break

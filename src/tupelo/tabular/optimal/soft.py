@@ -306,16 +306,16 @@ def _fixed(
     blocks = _Blocks(model, pairs)
     growing = Incremental(_program(model, domain, blocks), solver)
     best, least, bound = start, np.inf, -np.inf
-    query, vertex, status = start, None, "rounds"
+    query, vertex, status, stuck = start, None, "rounds", False
     try:
         for turn in range(MOST_TURNS):
             objective = blocks.add_rows(growing, query)
             if objective < least:
                 best, least = query, objective
             allowed = domain.tolerance * max(abs(least), SMALL)
-            if vertex is not None and least - bound <= allowed:
+            if vertex is not None and (stuck or least - bound <= allowed):
                 # of equally good weights those at a vertex, where most are zero
-                if blocks.objective(vertex) - bound <= allowed:
+                if blocks.objective(vertex) - least <= allowed:
                     best = vertex
                 if not blocks.look_at_all(best):
                     status = "converged"
@@ -336,7 +336,9 @@ def _fixed(
             cuts = domain.cuts(found)
             if len(cuts):
                 growing.add_rows(*_rows(cuts, len(solution.x)))
-            vertex = domain.repaired(found)
+            before, vertex = vertex, domain.repaired(found)
+            # where the rows at a vertex do not move it, the gap left is the solver's tolerance
+            stuck = query is before and bool(np.abs(vertex - before).max() < REAL)
             # rows of points halfway to the best are less extreme than those of vertices alone
             query = vertex if turn % 2 else (vertex + best) / 2
     except KeyboardInterrupt:
