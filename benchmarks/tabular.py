@@ -23,7 +23,6 @@ from tabular_tables import write
 WORKERS = 2
 TITLE = "Tables: ODML and MIO"
 QUICK_PROTOCOL, QUICK_SETS = ("iris", "balance"), ("zoo", "wine")
-ALL = ("Euclidean", "Euclidean, unit rows", *list(measured.METHODS)[1:])
 
 
 def protocol(sets: Iterable[str], splits: int | None = None) -> dict[str, tuple]:
@@ -39,7 +38,7 @@ def grid(sets: Iterable[str], splits: int | None = None) -> dict[str, tuple]:
     """Cells of all methods on all tables, and of Model E on small samples."""
     found: dict[str, tuple] = {}
     for name in sets:
-        for method in ALL:
+        for method in measured.METHODS:
             found[f"grid/{name}/{method}"] = (measured.grid, name, method, splits)
         if data.width_of(name) <= measured.COUNT_WIDTH:
             found[f"count/{name}"] = (measured.count, name)

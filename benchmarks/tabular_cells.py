@@ -133,8 +133,18 @@ def _mio(X: np.ndarray, seed: int, **options: Any) -> Any:
     return MIOMetric(**{"random_state": seed, "time_limit": 30.0, **options})
 
 
+class UnitRows(Unchanged):
+    """Euclidean distance of rows divided by their length."""
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """Rows of length 1; those of zeros stay."""
+        lengths = np.linalg.norm(X, axis=1, keepdims=True)
+        return X / np.where(lengths > 0, lengths, 1.0)
+
+
 METHODS: Mapping[str, tuple[Callable[[np.ndarray, int], Any] | str, int | None]] = {
     "Euclidean": (lambda X, seed: Unchanged(), None),
+    "Euclidean, unit rows": (lambda X, seed: UnitRows(), None),
     "OPML": (partial(_odml, n_layers=1), None),
     "MOML": (partial(_odml, n_layers=1, layer="moml"), None),
     "ODML 3": (partial(_odml, n_layers=3), None),
@@ -146,31 +156,29 @@ METHODS: Mapping[str, tuple[Callable[[np.ndarray, int], Any] | str, int | None]]
     "LMNN": ("LMNN", 150),
     "ITML": ("ITML", 300),
     "SCML": ("SCML", 150),
+    "OPML, no constant": (partial(_odml, n_layers=1), None),
 }
 """A learner from rows and a seed, or a name in the environment of the peers; and how many rows
 a fit takes at most."""
 
 
-class UnitRows(Unchanged):
-    """Euclidean distance of rows divided by their length."""
-
-    def transform(self, X: np.ndarray) -> np.ndarray:
-        """Rows of length 1; those of zeros stay."""
-        lengths = np.linalg.norm(X, axis=1, keepdims=True)
-        return X / np.where(lengths > 0, lengths, 1.0)
+UNIT = ("OPML", "MOML", "ODML 3", "ODML 5", "Euclidean, unit rows")
+"""Methods that divide rows by their length: they see a constant feature."""
 
 
 def grid(name: str, method: str, splits: int | None = None) -> dict:
     """3-NN accuracy of a method on random halves of a table, standardised by the training half."""
     seeds = data.seeds(name) if splits is None else range(splits)
-    make, at_most = METHODS[method] if method != "Euclidean, unit rows" else (None, None)
+    make, at_most = METHODS[method]
     found = [data.split(name, seed) for seed in seeds]
+    if method in UNIT:
+        found = [one.lifted() for one in found]
     chosen = [sample(one.y, at_most, seed) for one, seed in zip(found, seeds, strict=True)]
     if isinstance(make, str):
         return _peer(make, found, chosen)
     right, seconds = [], []
     for one, rows, seed in zip(found, chosen, seeds, strict=True):
-        learner = UnitRows() if make is None else make(one.X[rows], seed)
+        learner = make(one.X[rows], seed)
         started = time.perf_counter()
         try:
             with warnings.catch_warnings():

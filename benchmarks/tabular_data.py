@@ -28,6 +28,12 @@ class Split:
     new: np.ndarray
     labels: np.ndarray
 
+    def lifted(self) -> "Split":
+        """With a constant feature as long as a row is on average, as `tupelo tabular` adds it."""
+        length = np.sqrt(np.square(self.X).sum(axis=1).mean())
+        X, new = (np.insert(rows, rows.shape[1], length, axis=1) for rows in (self.X, self.new))
+        return Split(X, self.y, new, self.labels)
+
 
 def folder() -> Path:
     """Where the tables lie."""
