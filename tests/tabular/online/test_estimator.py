@@ -1,6 +1,8 @@
 """ODML as scikit-learn sees it, and as a stream does."""
 
 import pickle
+import subprocess
+import sys
 import tracemalloc
 import warnings
 from itertools import product
@@ -20,9 +22,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from tupelo.errors import InputError
 from tupelo.tabular import ODML, balance_scale, waveform
 from tupelo.tabular.inputs import unit_rows
+from tupelo.tabular.online import stream
 from tupelo.tabular.online.kernels import Options
 from tupelo.tabular.online.layers import Layer
 from tupelo.tabular.online.opml import OPML
+from tupelo.tabular.online.stack import Stack
 
 X, Y = waveform(120, np.random.default_rng(0), noise_features=0)
 X = X[:, ::3]  # (120, 7)
@@ -420,3 +424,17 @@ def test_options_are_named_as_their_record():
         near=0.5, far=0.6, eta=0.7, local_weight=0.8, weight_decay=0.9,
     )  # fmt: skip
     assert ODML(n_layers=4)._options().local_weight == 0.25
+
+
+def test_numba_is_loaded_late_and_can_be_missing(monkeypatch):
+    code = (
+        "import sys, numpy as np\nfrom tupelo.tabular import ODML\n"
+        "assert not {'torch', 'highspy', 'bokeh', 'numba'} & set(sys.modules), 'import'\n"
+        "ODML(engine='numpy').fit(np.eye(4), [0, 1, 0, 1])\n"
+        "assert 'numba' not in sys.modules, 'fit'\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    compiled = ODML(2).fit(X, Y)
+    monkeypatch.setattr(stream, "find_spec", lambda name: None)
+    assert isinstance(ODML(2).fit(X, Y)._stream.learner, Stack)
+    assert np.allclose(ODML(2).fit(X, Y).transform(X), compiled.transform(X), rtol=0, atol=1e-12)
