@@ -113,11 +113,13 @@ class Page:
         """Add a section of text."""
         self.sections.append(f"## {title}\n\n{text}")
 
-    def write(self, command: str, seeds: Sequence[int], *, data: str = "") -> None:
-        """Write the page with how it was made."""
+    def write(self, command: str, seeds: Sequence[int] | str, *, data: str = "") -> None:
+        """Write the page with how it was made; seeds as numbers or as text such as "0 to 29"."""
+        if not isinstance(seeds, str):
+            seeds = ", ".join(map(str, seeds))
         made = {
             "command": command,
-            "seeds": list(seeds),
+            "seeds": seeds,
             "date": datetime.date.today().isoformat(),
             "machine": machine(),
         }
@@ -126,7 +128,7 @@ class Page:
         head = [
             f"# {self.title}",
             "",
-            f"Made by `{command}` on {made['date']}, seeds {', '.join(map(str, seeds))} (mean ± "
+            f"Made by `{command}` on {made['date']}, seeds {seeds} (mean ± "
             f"standard deviation over seeds); {made['machine']}.{' ' + data if data else ''} Every "
             f"number: [{self.path.name}]({self.path.name}).",
             "",

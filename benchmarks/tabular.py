@@ -56,6 +56,9 @@ def ablation(sets: Iterable[str], splits: int | None = None) -> dict[str, tuple]
             found[f"strategy/{name}/{kind}"] = (ablations.strategy, name, kind, splits)
         for n in ablations.SCANS:
             found[f"scans/{name}/{n}"] = (ablations.scans, name, n, splits)
+    for name in ablations.ROOTED if splits is None else sets:
+        for kind in ablations.ROOTS:
+            found[f"root/{name}/{kind}"] = (ablations.root, name, kind, splits)
     for name in (*sets, "breast", "pima"):
         for sort in (False, True):
             found[f"order/{name}/{sort}"] = (ablations.order, name, sort, splits)

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,6 @@ ROOT = Path(__file__).parents[1]
 PEER = ROOT / ".venv-peers-tabular/bin/python"
 GAMMAS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 FOLDS = 3
-CHOOSING = 3  # splits on which gamma is chosen
 K_PROTOCOL, K = 5, 3
 SCANS = 20
 TRIPLETS, WIDE = 40_000, 64  # a fit of the grid sees at most; fewer of more features
@@ -57,41 +55,30 @@ def protocol(name: str, options: Mapping[str, Any] | None, splits: int | None = 
     X, y = data.raw(name)
     X = unit_rows(X)
     seeds = protocol_splits(name) if splits is None else range(splits)
-    gamma = None
-    if options is not None:
-        choosing = [data.halves(y, seed)[0] for seed in seeds[: 1 if len(y) > 1_000 else CHOOSING]]
-        gamma = choose(X, y, choosing, options)
-    errors, seconds = [], []
+    errors, seconds, chosen = [], [], []
     for seed in seeds:
         seen, new = data.halves(y, seed)
+        gamma = None if options is None else choose(X[seen], y[seen], options, seed)
+        chosen.append(gamma)
         learner, taken = fitted_stack(X[seen], y[seen], options, gamma, seed)
         errors.append(1 - accuracy(learner, X[seen], y[seen], X[new], y[new], K_PROTOCOL))
         seconds.append(taken)
-    return {"errors": errors, "gamma": gamma, "fit": seconds, "rows": len(y), "d": X.shape[1]}
+    return {"errors": errors, "gamma": chosen, "fit": seconds, "rows": len(y), "d": X.shape[1]}
 
 
-def choose(
-    X: np.ndarray, y: np.ndarray, halves: list[np.ndarray], options: Mapping[str, Any]
-) -> float:
-    """The median over training halves of the gamma with the least error by cross-validation.
-
-    Of equal errors the smaller gamma counts.
-    """
-    best = []
-    for seed, half in enumerate(halves):
-        errors = []
-        for gamma in GAMMAS:
-            wrong = 0
-            for fold in _folds(y[half], seed):
-                inside = np.ones(len(half), dtype=bool)
-                inside[fold] = False
-                known, asked = half[inside], half[fold]
-                learner, _ = fitted_stack(X[known], y[known], options, gamma, seed)
-                right = accuracy(learner, X[known], y[known], X[asked], y[asked], K_PROTOCOL)
-                wrong += round((1 - right) * len(asked))
-            errors.append(wrong)
-        best.append(GAMMAS[int(np.argmin(errors))])
-    return median_low(best)
+def choose(X: np.ndarray, y: np.ndarray, options: Mapping[str, Any], seed: int) -> float:
+    """The gamma with the least error by cross-validation; of equal errors the smaller gamma."""
+    errors = []
+    for gamma in GAMMAS:
+        wrong = 0
+        for fold in _folds(y, seed):
+            inside = np.ones(len(y), dtype=bool)
+            inside[fold] = False
+            learner, _ = fitted_stack(X[inside], y[inside], options, gamma, seed)
+            right = accuracy(learner, X[inside], y[inside], X[fold], y[fold], K_PROTOCOL)
+            wrong += round((1 - right) * len(fold))
+        errors.append(wrong)
+    return GAMMAS[int(np.argmin(errors))]
 
 
 def _folds(y: np.ndarray, seed: int) -> list[np.ndarray]:

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
+from tabular_roots import Cholesky, Eigen, Symmetric
 from tupelo.tabular import ODML, balance_scale
 from tupelo.tabular.inputs import unit_rows
-from tupelo.tabular.online.layers import Layer
 
 pytestmark = pytest.mark.slow
 SPLITS = 10
@@ -73,40 +73,6 @@ def euclidean(name):
 
 def error(space, y, train, test):
     return 1 - KNeighborsClassifier(5).fit(space[train], y[train]).score(space[test], y[test])
-
-
-class Rooted(Layer):
-    """MOML that decomposes M at every step, with whatever root of it."""
-
-    def __init__(self, d):
-        super().__init__(d)
-        self.M = np.eye(d)
-
-    def update(self, x, p, q, options):
-        if self.loss(x, p, q, options) <= 0:
-            return False
-        a, b = x - p, x - q
-        values, vectors = np.linalg.eigh(self.M - options.gamma * (np.outer(a, a) - np.outer(b, b)))
-        values = np.maximum(values, 1e-8 * values[-1])
-        self.M = (vectors * values) @ vectors.T
-        self.L = self.root(values, vectors)
-        self.n_updates += 1
-        return True
-
-
-class Symmetric(Rooted):
-    def root(self, values, vectors):
-        return (vectors * np.sqrt(values)) @ vectors.T
-
-
-class Eigen(Rooted):
-    def root(self, values, vectors):
-        return np.sqrt(values)[:, None] * vectors.T
-
-
-class Cholesky(Rooted):
-    def root(self, values, vectors):
-        return np.linalg.cholesky(self.M).T
 
 
 @pytest.mark.parametrize("name", ["balance", IONOSPHERE])
