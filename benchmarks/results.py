@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import torch
+from threadpoolctl import threadpool_limits
 
 FOLDER = Path(__file__).parents[1] / "docs" / "results"
 
@@ -163,6 +164,7 @@ def seeds_summary(values: Sequence[float], digits: int = 3) -> str:
 
 def _one_thread() -> None:
     torch.set_num_threads(1)
+    threadpool_limits(1)  # of BLAS: two cells at once otherwise wait for each other's threads
 
 
 def _alone(measure: Callable[..., dict], *arguments) -> dict:
