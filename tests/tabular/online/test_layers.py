@@ -8,7 +8,8 @@ from scipy.optimize import minimize
 
 from tupelo.errors import InputError
 from tupelo.tabular.online.estimator import LAYERS
-from tupelo.tabular.online.kernels import Options
+from tupelo.tabular.online.kernels import FLOOR, Options
+from tupelo.tabular.online.layers import inverse_of, projected_root
 from tupelo.tabular.online.lego import LEGO
 from tupelo.tabular.online.moml import MOML
 from tupelo.tabular.online.opml import OPML
@@ -173,6 +174,14 @@ class TestPairs:
             layer.update(x, p, q, PAPER._replace(gamma=1.0, far=4.0))
         assert np.linalg.eigvalsh(layer.L.T @ layer.L)[0] > 0
 
+    @pytest.mark.parametrize("near", [0.0, 0.1])
+    def test_lego_refuses_what_leaves_the_range_of_floats(self, near):
+        layer = LEGO(2)
+        x, p = np.array([1e90, 0.0]), np.zeros(2)
+        with pytest.raises(FloatingPointError):
+            layer.update(x, p, x, PAPER._replace(near=near))
+        assert np.array_equal(layer.L, np.eye(2))
+
     def test_rdml_steps_are_those_of_the_matrix(self):
         layer, M, options = RDML(6), np.eye(6), PAPER._replace(gamma=0.02)
         for x, p, q in stream(300):
@@ -190,6 +199,18 @@ class TestPairs:
             layer.update(x, p, q, PAPER._replace(gamma=0.5))
             assert np.linalg.eigvalsh(layer.L.T @ layer.L)[0] > 0
         assert layer.n_unstable > 0
+
+
+def test_a_matrix_without_a_positive_eigenvalue_is_projected():
+    for eigenvalue in (0.0, -0.2):
+        root, K = projected_root(np.array([[eigenvalue]]))
+        assert root[0, 0] ** 2 == pytest.approx(FLOOR)
+        assert root[0, 0] * K[0, 0] == pytest.approx(1)
+
+
+def test_a_singular_map_has_no_inverse():
+    with pytest.raises(FloatingPointError):
+        inverse_of(np.ones((2, 2)))
 
 
 @EACH

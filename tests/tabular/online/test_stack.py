@@ -254,6 +254,26 @@ def test_infinite_layers_are_told(engine, layer):
 
 
 @pytest.mark.parametrize("engine", [0, 1])
+@pytest.mark.parametrize("near", [0.0, 0.1])
+def test_a_pair_too_long_for_lego_is_told(engine, near):
+    stack = both("lego", 1, 5)[engine]
+    rows = np.where(np.arange(100)[:, None] % 2, 1e90, -1e90) * np.ones(5)
+    with pytest.raises(FloatingPointError, match=r"at triplet 1 with gamma=0.01"):
+        learned(stack, OPTIONS._replace(near=near), rows=rows[:6], unit=False)
+    assert np.isfinite(stack.maps()[0]).all()
+
+
+@pytest.mark.parametrize("engine", [0, 1])
+@pytest.mark.parametrize("layer", ["moml", "rdml"])
+def test_a_layer_that_becomes_singular_is_told(engine, layer):
+    whole = OPTIONS._replace(eta=1.0, weight_decay=1.0, local_weight=0.0)  # L <- -gradient
+    with pytest.raises(FloatingPointError, match=r"at triplet 1 with gamma=0.01 and eta=1"):
+        learned(both(layer, 1, 5, strategy="fbp")[engine], whole._replace(margin=1e-9))
+    # a gradient step alone needs no inverse
+    learned(both(layer, 1, 5, strategy="bp")[engine], whole._replace(margin=1e-9))
+
+
+@pytest.mark.parametrize("engine", [0, 1])
 def test_unstable_steps_can_be_refused(engine):
     with pytest.raises(InputError, match=r"gamma=0.9 is too large for this stream"):
         learned(both("opml", 1, 5)[engine], OPTIONS._replace(gamma=0.9, shrink=False))

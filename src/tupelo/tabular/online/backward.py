@@ -58,8 +58,9 @@ def backward_step(
         FloatingPointError: a layer would become infinite or NaN.
     """
     found, active = gradients([layer.L for layer in layers], activation, rows, options)
-    if not all(np.isfinite(gradient).all() for gradient in found):
+    steps = [options.eta * gradient for gradient in found]
+    if not all(np.isfinite(step).all() for step in steps):
         raise FloatingPointError
-    for layer, gradient in zip(layers, found, strict=True):
-        layer.L -= options.eta * gradient
+    for layer, step in zip(layers, steps, strict=True):
+        layer.L -= step
     return active

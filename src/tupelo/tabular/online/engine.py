@@ -9,7 +9,7 @@ from numpy import ndarray
 from tupelo.tabular.online import loops, matmul
 from tupelo.tabular.online.activations import ACTIVATIONS
 from tupelo.tabular.online.kernels import Options
-from tupelo.tabular.online.layers import diverged, projected_root, refused
+from tupelo.tabular.online.layers import diverged, inverse_of, projected_root, refused
 from tupelo.tabular.online.triplets import TRIPLETS, Memory
 
 KEPT = ("layer", "d", "activation", "strategy", "_activation", "width")
@@ -119,8 +119,11 @@ class CompiledStack:
             ended, _ = self._backward(t, 1, options)
             if ended != loops.DONE:
                 return ended, t
-            for i in range(len(self._layers.inverses)):
-                self._renew_inverse(i)
+            try:
+                for i in range(len(self._layers.inverses)):
+                    self._renew_inverse(i)
+            except FloatingPointError:
+                return loops.INFINITE, t
         return loops.DONE, -1
 
     def _forward(self, group: loops.Group, m: int, options: Options) -> tuple[int, int]:
@@ -149,20 +152,18 @@ class CompiledStack:
                 *(self._inverse_products, options, self.d, passed_on),
             )
             t = at // 2 if pairs else at
-            if ended == loops.INVERT:
-                self._renew_inverse(i)
-            elif ended == loops.PROJECT:
-                a, b = group.rows[3 * t + 1 : 3 * t + 3, : self.d]
-                s = (a, b)[at % 2]
-                change = (
-                    -rate * np.outer(s, s) if pairs else rate * (np.outer(b, b) - np.outer(a, a))
-                )
-                try:
-                    self._project(i, change)
-                except FloatingPointError:
-                    return loops.INFINITE, t
-            else:
+            if ended not in (loops.INVERT, loops.PROJECT):
                 return ended, t
+            try:
+                if ended == loops.INVERT:
+                    self._renew_inverse(i)
+                else:
+                    a, b = group.rows[3 * t + 1 : 3 * t + 3, : self.d]
+                    s = (a, b)[at % 2]
+                    M = -np.outer(s, s) if pairs else np.outer(b, b) - np.outer(a, a)
+                    self._project(i, rate * M)
+            except FloatingPointError:
+                return loops.INFINITE, t
             # what the loop does behind a step, if it has not been done
             if passed_on and (at % 2 == 1 if pairs else ended == loops.PROJECT):
                 loops.map_triplet(layer[0], group.rows, t, self._products, self.d)
@@ -177,7 +178,7 @@ class CompiledStack:
 
     def _renew_inverse(self, i: int) -> None:
         L = matmul.from_panels(self._layers.maps[i], self.d).T
-        self._layers.inverses[i] = matmul.to_panels(np.linalg.inv(L))
+        self._layers.inverses[i] = matmul.to_panels(inverse_of(L))
 
     def _backward(self, first: int, m: int, options: Options) -> tuple[int, int]:
         from tupelo.tabular.online.loops_backward import backward

@@ -5,7 +5,7 @@ products. So a step costs O(d^2), no matrix is inverted or decomposed, and vecto
 parallel do no harm: nothing is divided by a length.
 """
 
-from math import sqrt
+from math import inf, nan, sqrt
 from typing import NamedTuple
 
 SAFE = 1e-3  # OPML: gamma * |b|^2 stays below 1 - SAFE
@@ -136,10 +136,13 @@ def bracket_factors(
 def lego_factor(length: float, target: float, eta: float) -> float:
     """Root of what the LogDet step multiplies a squared distance by, `length > 0`.
 
-    The new squared distance y solves y^-1 = length^-1 + eta (y - target), a quadratic equation.
+    The new squared distance y solves y^-1 = length^-1 + eta (y - target), a quadratic equation. NaN
+    where its numbers leave the range of floats.
     """
     half = 0.5 * (eta * target * length - 1.0)
     root = sqrt(half * half + eta * length * length)
+    if not root < inf:
+        return nan
     # the sum without cancellation; y = (half + root) / (eta * length)
     y = (half + root) / (eta * length) if half > 0.0 else length / (root - half)
     return sqrt(y / length)

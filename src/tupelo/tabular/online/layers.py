@@ -80,11 +80,11 @@ class WithInverse(Layer):
         self.K += inverse[0].T @ inverse[1]
         self._steps += 1
         if much:
-            self.K = np.linalg.inv(self.L)
+            self.K = inverse_of(self.L)
         elif self._steps % RENEW_EVERY == 0:
             drift = self.K @ (self.L @ probe) - probe
             if drift @ drift > DRIFT**2 * (probe @ probe):
-                self.K = np.linalg.inv(self.L)
+                self.K = inverse_of(self.L)
 
     def project(self, change: Float[ndarray, "d d"]) -> None:
         """M = L^T L + change, projected."""
@@ -92,7 +92,22 @@ class WithInverse(Layer):
         self.n_unstable += 1
 
     def moved(self) -> None:
-        self.K = np.linalg.inv(self.L)
+        self.K = inverse_of(self.L)
+
+
+def inverse_of(L: Float[ndarray, "d d"]) -> Float[ndarray, "d d"]:
+    """K = L^-1.
+
+    Raises:
+        FloatingPointError: L is singular.
+
+    >>> inverse_of(np.diag([2.0, 4.0])).tolist()
+    [[0.5, 0.0], [0.0, 0.25]]
+    """
+    try:
+        return np.linalg.inv(L)
+    except np.linalg.LinAlgError:
+        raise FloatingPointError from None
 
 
 def projected_root(
@@ -110,7 +125,9 @@ def projected_root(
     if not np.isfinite(M).all():
         raise FloatingPointError
     values, vectors = np.linalg.eigh(M)
-    root = np.sqrt(np.maximum(values, FLOOR * values[-1]))
+    # a step leaves no positive eigenvalue only where there is a single feature
+    largest = values[-1] if values[-1] > 0.0 else 1.0
+    root = np.sqrt(np.maximum(values, FLOOR * largest))
     return (vectors * root) @ vectors.T, (vectors / root) @ vectors.T
 
 
@@ -124,7 +141,7 @@ def refused(gamma: float) -> InputError:
 
 
 def diverged(options: Options, strategy: str, triplet: int) -> FloatingPointError:
-    """What is raised when a layer would become infinite or NaN."""
+    """What is raised when L, or its inverse where that is kept, would become infinite or NaN."""
     rate = f"gamma={options.gamma:g}" if strategy == "fp" else f"eta={options.eta:g}"
     if strategy == "fbp":
         rate = f"gamma={options.gamma:g} and eta={options.eta:g}"

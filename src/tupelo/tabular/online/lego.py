@@ -25,6 +25,8 @@ class LEGO(Layer):
                 raise FloatingPointError
             if length > 0.0:
                 factor = lego_factor(length, target, options.gamma)
+                if not factor < np.inf:
+                    raise FloatingPointError
                 self.L -= np.outer((1.0 - factor) / length * w, w @ self.L)
                 changed = True
         self.n_updates += changed

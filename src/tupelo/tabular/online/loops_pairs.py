@@ -44,7 +44,10 @@ def lego_layer(B, Q, P, counts, rows, pair, m, S, options, d, passed_on):
                 return INFINITE, t
             if length > 0.0:
                 target = options.near if side == 1 else options.far
-                scale = (lego_factor(length, target, gamma) - 1.0) / length
+                factor = lego_factor(length, target, gamma)
+                if not factor < np.inf:
+                    return INFINITE, t
+                scale = (factor - 1.0) / length
                 times_transposed(S, 0, 1, B, d, Q, 0)
                 for k in range(width):
                     P[0, k] = scale * S[0, k]

@@ -87,7 +87,8 @@ class Stack:
             )
             for layer, hit in zip(self.layers, active, strict=True):
                 layer.n_updates += hit and self.strategy == "bp"
-                layer.moved()
+                if self.strategy == "fbp":
+                    layer.moved()
 
     def _forward_step(self, x: Row, p: Row, q: Row, options: Options) -> None:
         for i, layer in enumerate(self.layers):
