@@ -53,6 +53,12 @@ def test_names():
         check_name("solver", "high", ["highs"])
 
 
+@pytest.mark.parametrize("value", [["opml"], {"opml": 1}, np.array(["opml", "moml"]), 3, True])
+def test_what_is_no_name(value):
+    with pytest.raises(InputError, match=r"^layer must be 'opml' or 'moml', got "):
+        check_name("layer", value, {"opml": 1, "moml": 2})
+
+
 @pytest.mark.parametrize(
     ("value", "options", "said"),
     [

@@ -52,7 +52,7 @@ def unit_rows(X: Float[ndarray, "n d"]) -> Float[ndarray, "n d"]:
     if odd.any():
         largest = np.abs(X[odd]).max(axis=1, initial=0.0)
         if not largest.all():
-            row = int(np.flatnonzero(odd)[np.argmin(largest)])
+            row = int(np.flatnonzero(odd)[largest == 0.0][0])
             raise InputError(
                 f"normalize='l2' needs rows that are not all zeros, row {row} is; leave such rows "
                 "out, or give normalize=None"
@@ -95,7 +95,7 @@ def check_name(argument: str, value: Any, known: Collection[str | None]) -> None
     ...
     tupelo.errors.InputError: layer must be 'opml' or 'moml', got 'opmml'; did you mean 'opml'?
     """
-    if value in known:
+    if (value is None or isinstance(value, str)) and value in known:
         return
     names = [name for name in known if name is not None]
     close = get_close_matches(str(value), names, n=1)

@@ -130,6 +130,19 @@ class TestLearning:
         without = ODML(1, engine=engine).partial_fit(rows, labels)
         assert np.array_equal(without.components_, np.eye(7))
 
+    @pytest.mark.parametrize("layer", LAYERS)
+    @pytest.mark.parametrize("gamma", [0.25, 0.3])
+    def test_one_feature_is_enough(self, layer, gamma):
+        """A step of MOML or RDML then leaves M at zero, or below."""
+        rows, labels = [[1.0], [-1.0], [-1.0], [1.0], [1.0], [-1.0]], [0, 0, 1, 1, 0, 1]
+        one, other = (
+            ODML(1, layer=layer, gamma=gamma, engine=e).fit(rows, labels) for e in ENGINES
+        )
+        assert 0 < one.components_[0, 0] < np.inf
+        # rounding of a projected L, of which the floor is left, is as large as that floor
+        assert np.allclose(one.components_, other.components_, rtol=1e-12, atol=1e-4)
+        assert one.n_unstable_ == other.n_unstable_
+
     def test_a_layer_of_ones_own(self):
         class Doubling(OPML):
             """Takes twice the rate."""
@@ -377,6 +390,33 @@ class TestRefusals:
             learner.partial_fit(X, Y + 0.5)
         assert same(learner, ODML(1, engine=engine).fit(X, Y))
 
+    @pytest.mark.parametrize("engine", ENGINES)
+    def test_a_row_of_nan_is_not_called_one_of_zeros(self, engine):
+        learner = ODML(1, engine=engine).partial_fit(X, Y)
+        bad = X.copy()
+        bad[3, 0], bad[5] = np.nan, 0.0
+        with pytest.raises(ValueError, match="Input X contains NaN"):
+            learner.partial_fit(bad, Y)
+        # which of the two is told first is the engine's affair
+        with pytest.raises(ValueError, match=r"Input X contains NaN|not all zeros, row 114 is"):
+            learner.partial_fit(bad[::-1], Y)
+
+    def test_labels_that_cannot_be_ordered(self):
+        learner = ODML(1)
+        for odd in (None, 3):
+            labels = np.array(["a", odd, "b", "a"], dtype=object)
+            for call in (learner.fit, learner.partial_fit):
+                with pytest.raises(InputError, match=f"labels of one kind, got {odd} beside texts"):
+                    call(X[:4], labels)
+        assert not hasattr(learner, "classes_")
+
+    def test_classes_of_another_kind_leave_no_trace(self):
+        learner = ODML(1)
+        with pytest.raises(InputError, match="labels of one kind, got <U1 beside int64"):
+            learner.partial_fit(X, Y, classes=["a"])
+        assert not hasattr(learner, "classes_")
+        assert learner.partial_fit(X, Y, classes=[5]).classes_.tolist() == [0, 1, 2, 5]
+
     def test_scans_need_all_rows(self):
         with pytest.raises(InputError, match=r"n_scans=20 needs all rows at once: call fit"):
             ODML(n_scans=20).partial_fit(X, Y)
@@ -405,6 +445,11 @@ class TestRefusals:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
                 ODML(2, layer=layer, engine=engine).partial_fit(rows, labels)
+
+    def test_a_cold_start_is_not_said_to_learn_nothing(self):
+        with pytest.warns(UserWarning, match=r"^no triplet could be formed: it takes two classes"):
+            learner = ODML(1, cold_start=True).fit(X[:5], [0] * 5)
+        assert learner.n_updates_.tolist() == [4]
 
     def test_nothing_learned_yet(self):
         with pytest.raises(NotFittedError):

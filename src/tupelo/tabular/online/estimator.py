@@ -192,7 +192,7 @@ class ODML(LinearMetric, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 "n_scans=1 for each pass"
             )
         first = not self.__sklearn_is_fitted__()
-        X, y = rows_to_learn(self, X, y, first=first, streaming=True)
+        X, y = rows_to_learn(self, X, y, first=first, streaming=True, classes=classes)
         if first:
             self._begin(X.shape[1], check_random_state(self.random_state), options)
         if classes is not None:

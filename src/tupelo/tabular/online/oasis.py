@@ -184,7 +184,7 @@ class OASIS(BaseEstimator):
         first = not self.__sklearn_is_fitted__()
         if not first:
             unchanged(LASTING, self._began_with, _lasting(self))
-        X, y = rows_to_learn(self, X, y, first=first, streaming=True)
+        X, y = rows_to_learn(self, X, y, first=first, streaming=True, classes=classes)
         if first:
             self._begin(X.shape[1], check_random_state(self.random_state))
         if classes is not None:

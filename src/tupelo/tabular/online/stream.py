@@ -76,8 +76,8 @@ class Stream:
             self.learn(X, y, options, rng.permutation(len(X)) if shuffle else None)
         if self.memory.counts[TRIPLETS] == 0:
             warnings.warn(
-                "no triplet could be formed, so nothing is learned: it takes two classes, and "
-                "another row of one of them after both have been seen",
+                "no triplet could be formed: it takes two classes, and another row of one of them "
+                "after both have been seen",
                 stacklevel=3,
             )
 
@@ -107,7 +107,13 @@ def with_numba(engine: str) -> bool:
 
 
 def rows_to_learn(
-    estimator: Any, X: Any, y: Any, *, first: bool, streaming: bool = False
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    first: bool,
+    streaming: bool = False,
+    classes: Any = None,
 ) -> tuple[ndarray, ndarray]:
     """Rows and labels, checked.
 
@@ -119,9 +125,11 @@ def rows_to_learn(
         X, y: as they came.
         first: they say how many features there are.
         streaming: they may be of a stream that goes on.
+        classes: labels that may come later; None: none are named.
 
     Raises:
-        InputError: a row is all zeros, and rows are to be divided by their length.
+        InputError: a row is all zeros, and rows are to be divided by their length; or labels cannot
+            be ordered with each other, or with the classes.
         ValueError: in scikit-learn's words, y missing or continuous, NaN, infinity, sparse input,
             or another number of features than before.
     """
@@ -129,9 +137,28 @@ def rows_to_learn(
     plain = streaming and not first and is_plain(estimator, X, y)
     if not plain or not check_rows(X, unit=unit, numba=numba):
         X, y = validate_data(estimator, X, y, dtype=np.float64, reset=first)
+        check_texts(y)
         check_classification_targets(y)
         check_rows(X, unit=unit, numba=numba)
+    if classes is not None:
+        same_kind(np.asarray(classes), y)
     return X, y
+
+
+def check_texts(y: ndarray) -> None:
+    """Labels that come as objects are all texts, or none is: only then can they be ordered.
+
+    Raises:
+        InputError: some are.
+    """
+    if y.dtype != object:
+        return
+    odd = [label for label in y if not isinstance(label, str)]
+    if 0 < len(odd) < len(y):
+        raise InputError(
+            f"y must be labels of one kind, got {odd[0]!r} beside texts; convert them to one, or "
+            "leave such rows out"
+        )
 
 
 def is_plain(estimator: Any, X: Any, y: Any) -> bool:
@@ -155,7 +182,6 @@ def check_rows(X: ndarray, *, unit: bool, numba: bool) -> bool:
     Raises:
         InputError: a row is all zeros, and rows are to be divided by their length.
     """
-    finite = True
     for rows in slices(X):
         if numba:
             from tupelo.tabular.online.loops import first_bad
@@ -164,10 +190,11 @@ def check_rows(X: ndarray, *, unit: bool, numba: bool) -> bool:
         else:
             bad = -1 if np.isfinite(rows).all() else 0
             zero = -1 if not unit or rows.any(axis=1).all() else 0
-        finite &= bad < 0
+        if bad >= 0:
+            return False
         if zero >= 0:
             unit_rows(X)
-    return finite
+    return True
 
 
 def slices(X: ndarray) -> Iterator[ndarray]:
