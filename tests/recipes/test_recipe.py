@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from tupelo.cli.options import as_columns, as_options, merged
 from tupelo.errors import InputError
+from tupelo.recipes.fields import panel_of
 from tupelo.recipes.methods import LOSSES
 from tupelo.recipes.names import (
     ClassLossName,
@@ -18,7 +19,7 @@ from tupelo.recipes.names import (
     TupleLossName,
 )
 from tupelo.recipes.reading import read_recipe, recipe_from
-from tupelo.recipes.recipe import RetrievalRecipe, panel_of
+from tupelo.recipes.recipe import RetrievalRecipe
 from tupelo.selection import RULES
 
 FULL = {
@@ -174,7 +175,7 @@ CONTRADICTIONS = {
     "an unknown option": ({"los": "margin"}, "los is no option of a recipe; did you mean loss"),
     "an unknown value": ({"loss": "tripplet"}, "--loss: input should be .*'triplet'.*, got 'tri"),
     "a bad size": ({"size": "big"}, "--size: .*got 'big'"),
-    "an option far off": ({"zzz": 1}, "zzz is no option of a recipe; see tupelo train --help"),
+    "an option far off": ({"zzz": 1}, "zzz is no option of a recipe; see --help"),
 }
 CONTRADICTIONS |= {
     f"{name} of {loss}": (

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tupelo.cli.app import AllowBad, Column, Debug, RunFolder, Source, app, told
-from tupelo.cli.options import as_columns, as_ks, merged, with_recipe_options
+from tupelo.cli.options import as_columns, as_ks, merged, with_options_of
 from tupelo.errors import InputError
 from tupelo.recipes.reading import recipe_from
 from tupelo.recipes.recipe import RetrievalRecipe
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     "on the screen and written into RUN/recipe.yaml. --pretrained starts from published weights "
     "and does far better on photographs; it downloads them unless they are here."
 )
-@with_recipe_options
+@with_options_of(RetrievalRecipe)
 def train(
     source: Source,
     out: Annotated[

@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 import yaml
+from pydantic import BaseModel
 
 from tupelo.errors import InputError
+from tupelo.recipes.fields import panel_of
 from tupelo.recipes.reading import FLAGS, flag_of, read_recipe
-from tupelo.recipes.recipe import RetrievalRecipe, panel_of
+from tupelo.recipes.recipe import RetrievalRecipe
 
 OF_LOSS = {"positives", "negatives", "normalize", "batches", "loss_options"}
 OF_BATCHES = {"positives", "negatives", "per_class"}
@@ -19,29 +21,35 @@ OF_SYNTHESIS = {"batch_norm", "batches", "synthesis_options"}
 OF_ENSEMBLE = {"learners", "ensemble_options", "engine", "jobs", "threads"}
 
 
-def with_recipe_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command one option for every field of the recipe, beside its own parameters.
+def with_options_of(
+    recipe: type[BaseModel],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command one option for every field of a recipe, beside its own parameters.
 
     The command takes `**options` and finds there what was given, by name of the field.
     """
-    own = [
-        parameter
-        for parameter in inspect.signature(command).parameters.values()
-        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
-    ]
-    made = [_parameter(name) for name in RetrievalRecipe.model_fields if name != "source"]
-    keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in [*own, *made]]
+    made = [_parameter(recipe, name) for name in recipe.model_fields if name != "source"]
 
-    def wrapper(**given: Any) -> None:
-        command(**given)
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [
+            parameter
+            for parameter in inspect.signature(command).parameters.values()
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
+        keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in [*own, *made]]
 
-    wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
-    wrapper.__signature__ = inspect.Signature(keyword)  # pyright: ignore[reportFunctionMemberAccess]
-    return wrapper
+        def wrapper(**given: Any) -> None:
+            command(**given)
+
+        wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
+        wrapper.__signature__ = inspect.Signature(keyword)  # pyright: ignore[reportFunctionMemberAccess]
+        return wrapper
+
+    return decorate
 
 
-def _parameter(name: str) -> inspect.Parameter:
-    field = RetrievalRecipe.model_fields[name]
+def _parameter(recipe: type[BaseModel], name: str) -> inspect.Parameter:
+    field = recipe.model_fields[name]
     flag = flag_of(name)
     kind = _kind(name, field.annotation)
     if kind is bool:

@@ -3,16 +3,18 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from tupelo.errors import InputError
 from tupelo.recipes.recipe import RetrievalRecipe
 
+Recipe = TypeVar("Recipe", bound=BaseModel)
 FLAGS = {
     "columns": "--column",
+    "head_options": "--head-option",
     "loss_options": "--loss-option",
     "synthesis_options": "--synthesis-option",
     "ensemble_options": "--ensemble-option",
@@ -32,10 +34,19 @@ def recipe_from(values: Mapping[str, Any]) -> RetrievalRecipe:
     ...
     tupelo.errors.InputError: --per-class: input should be greater than or equal to 2, got 1
     """
+    return checked(RetrievalRecipe, values)
+
+
+def checked(kind: type[Recipe], values: Mapping[str, Any]) -> Recipe:
+    """Check values and build a recipe of some kind.
+
+    Raises:
+        InputError: as `recipe_from`.
+    """
     try:
-        return RetrievalRecipe.model_validate(dict(values))
+        return kind.model_validate(dict(values))
     except ValidationError as error:
-        raise InputError("\n".join(map(_sentence, error.errors()))) from error
+        raise InputError("\n".join(_sentence(kind, one) for one in error.errors())) from error
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -67,7 +78,7 @@ def flag_of(name: str) -> str:
     return FLAGS.get(name, "--" + name.replace("_", "-"))
 
 
-def _sentence(error: Any) -> str:
+def _sentence(kind: type[BaseModel], error: Any) -> str:
     """One pydantic error in the words of the command line."""
     if not error["loc"]:  # from _agree, whose messages name their options
         return error["msg"].removeprefix("Value error, ")
@@ -75,8 +86,8 @@ def _sentence(error: Any) -> str:
     if error["type"] == "missing":
         return f"{name} must be given"
     if error["type"] == "extra_forbidden":
-        close = get_close_matches(name, RetrievalRecipe.model_fields, n=3)
-        hint = f"; did you mean {', '.join(close)}?" if close else "; see tupelo train --help"
+        close = get_close_matches(name, kind.model_fields, n=3)
+        hint = f"; did you mean {', '.join(close)}?" if close else "; see --help"
         return f"{name} is no option of a recipe{hint}"
     message = error["msg"][0].lower() + error["msg"][1:]
     return f"{flag_of(name)}: {message}, got {error['input']!r}"

@@ -5,13 +5,13 @@ None means: chosen from the data when the run starts, said on screen and written
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tupelo.recipes import combinations
 from tupelo.recipes.combinations import Combination
+from tupelo.recipes.fields import Options, Share, Size, numbers, option, to_yaml
 from tupelo.recipes.names import (
     CLASS_LOSSES,
     Batches,
@@ -22,42 +22,6 @@ from tupelo.recipes.names import (
     Positives,
     Synthesis,
 )
-
-
-def _side(value: Any) -> Any:
-    """`64` and `48x64` of a command line as numbers; everything else as it is."""
-    if isinstance(value, str):
-        parts = value.lower().split("x")
-        if len(parts) <= 2 and all(part.strip().isdigit() for part in parts):
-            numbers = [int(part) for part in parts]
-            return numbers[0] if len(numbers) == 1 else numbers
-    return value
-
-
-def _numbers(values: Any) -> Any:
-    """`1e4`, which YAML reads as text, as a number; everything else as it is."""
-    if not isinstance(values, Mapping):
-        return values
-    return {name: _number(value) for name, value in values.items()}
-
-
-def _number(value: Any) -> Any:
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
-
-
-Options = Annotated[dict[str, Any], BeforeValidator(_numbers)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Side = Annotated[int, Field(ge=8, le=4096)]
-Size = Annotated[Side | tuple[Side, Side], BeforeValidator(_side)]
-
-
-def _option(default: Any, panel: str, text: str, **limits: Any) -> Any:
-    # **limits go to pydantic as they are: ge, gt, le, lt
-    return Field(default, description=text, json_schema_extra={"panel": panel}, **limits)
-
 
 USUAL_LEARNERS = {"heads": 8, "abe": 8, "bier": 3, "dreml": 12}
 USUAL_META_CLASSES = 12
@@ -83,7 +47,7 @@ def _usual_of_members(given: Mapping[str, Any], learners: int) -> dict[str, Any]
     """What members of DREML train with where it is not said: the authors' values."""
     from tupelo.recipes.members import PUBLISHED  # loads torch
 
-    options = _numbers(given.get("ensemble_options") or {})
+    options = numbers(given.get("ensemble_options") or {})
     dim = _member_width(options) * given.get("learners", learners)
     if options.get("learns", "classification") != "classification":
         return {"dim": dim}
@@ -107,201 +71,199 @@ class RetrievalRecipe(BaseModel):
         description="folder with a sub-folder per class, manifest, zip, or data set"
     )
 
-    size: Size | None = _option(
+    size: Size | None = option(
         None,
         "Data",
         "side in pixels, or HEIGHTxWIDTH [as the pictures are when all agree, else 224]",
     )
-    channels: Literal["auto", "1", "3"] = _option(
+    channels: Literal["auto", "1", "3"] = option(
         "auto", "Data", "1 grey, 3 colour, auto grey when every picture is"
     )
-    resize: Literal["crop", "squash", "pad"] = _option(
+    resize: Literal["crop", "squash", "pad"] = option(
         "crop", "Data", "how pictures of other shapes are made square"
     )
-    split: Literal["auto", "classes", "items", "given"] = _option(
+    split: Literal["auto", "classes", "items", "given"] = option(
         "auto",
         "Data",
         "parts share no class (classes), every class is divided (items), as the source says "
         "(given), given where there is one and else classes (auto)",
     )
-    validation: float = _option(
+    validation: float = option(
         0.15, "Data", "share of classes (or items) to choose on; 0: none", ge=0, lt=1
     )
-    test: float = _option(
+    test: float = option(
         0.15, "Data", "share of classes (or items) looked at once, at the end", ge=0, lt=1
     )
-    labels: Literal["class", "alphabet"] = _option(
+    labels: Literal["class", "alphabet"] = option(
         "class", "Data", "what is a class; alphabet is for Omniglot"
     )
-    columns: dict[str, str] = _option(
+    columns: dict[str, str] = option(
         {}, "Data", "your name of a manifest column, as in path=file or label=species"
     )
-    allow_bad: float = _option(
+    allow_bad: float = option(
         0.01, "Data", "share of pictures that may be unusable before the run stops", ge=0, le=1
     )
-    augment: Literal["auto", "none", "shift", "shift-flip", "crop", "crop-flip"] = _option(
+    augment: Literal["auto", "none", "shift", "shift-flip", "crop", "crop-flip"] = option(
         "auto",
         "Data",
         "moved by up to an eighth (shift), random parts scaled (crop), also mirrored (-flip), "
         "crop-flip in colour and crop in grey (auto)",
     )
 
-    backbone: str | None = _option(
+    backbone: str | None = option(
         None,
         "Model",
         "convnet, googlenet or any timm name [convnet up to 128 px, else resnet18]",
     )
-    pooling: Literal["usual", "avgmax"] = _option(
+    pooling: Literal["usual", "avgmax"] = option(
         "usual",
         "Model",
         "of what a timm convolutional network sees; avgmax: mean of average and maximum",
     )
-    dim: int = _option(
+    dim: int = option(
         128, "Model", "width of the embedding, of all learners together where there are more", ge=1
     )
-    pretrained: bool = _option(
+    pretrained: bool = option(
         False, "Model", "start from published weights (downloads them when not here)"
     )
-    weights: str | None = _option(
+    weights: str | None = option(
         None, "Model", "start from a local file of weights (.safetensors, .pth without pickles)"
     )
 
-    batch_norm: bool | None = _option(
+    batch_norm: bool | None = option(
         None, "Model", "batch normalisation before the last layer [with --synthesis hdml]"
     )
 
-    loss: LossName = _option("margin", "Method", "what the comparison must satisfy")
-    loss_options: Options = _option(
+    loss: LossName = option("margin", "Method", "what the comparison must satisfy")
+    loss_options: Options = option(
         {},
         "Method",
         "a number of the loss by its name in Python, as in margin=0.1; repeat for more",
     )
-    positives: Positives | None = _option(
+    positives: Positives | None = option(
         None,
         "Method",
         "who is pulled; easiest is easy positive sampling (EPS), for classes of several looks or "
         "labels with mistakes [easiest for triplet and margin, all for pair losses]",
     )
-    negatives: Negatives | None = _option(
+    negatives: Negatives | None = option(
         None,
         "Method",
         "who is pushed; for pair losses one instead of all, with positives of one "
         "[semi-hard for triplet, distance-weighted for margin, all for pair losses]",
     )
-    normalize: bool | None = _option(
+    normalize: bool | None = option(
         None, "Method", "compare unit rows [yes; n-pair and lifted compare rows as they are]"
     )
-    synthesis: Synthesis = _option(
+    synthesis: Synthesis = option(
         "none",
         "Method",
         "learn from made embeddings too: harder negatives (hdml), further members of each class "
         "(iaa)",
     )
-    synthesis_options: Options = _option(
+    synthesis_options: Options = option(
         {},
         "Method",
         "a number of the synthesis by its name in Python, as in copies=2; repeat for more",
     )
-    memory: int = _option(
+    memory: int = option(
         0, "Method", "recent embeddings kept as further candidates (cross-batch memory)", ge=0
     )
-    memory_after: int = _option(0, "Method", "steps before the memory takes part", ge=0)
+    memory_after: int = option(0, "Method", "steps before the memory takes part", ge=0)
 
-    ensemble: Ensemble = _option(
+    ensemble: Ensemble = option(
         "none",
         "Ensemble",
         "several learners: with attention masks (abe), boosted groups of dimensions (bier), "
         "networks of their own on random meta-classes (dreml), heads of their own (heads)",
     )
-    learners: int | None = _option(
+    learners: int | None = option(
         None, "Ensemble", "how many [8 for abe and heads, 3 for bier, 12 for dreml]", ge=1
     )
-    ensemble_options: Options = _option(
+    ensemble_options: Options = option(
         {},
         "Ensemble",
         "a number of the ensemble by its name in Python, as in divergence=0.5; repeat for more",
     )
 
-    epochs: int | None = _option(
+    epochs: int | None = option(
         None, "Training", "passes over the training part [about 2,000 steps, 10 to 100]", ge=1
     )
-    steps: int | None = _option(None, "Training", "optimiser steps, instead of epochs", ge=1)
-    batches: Batches | None = _option(
+    steps: int | None = option(None, "Training", "optimiser steps, instead of epochs", ge=1)
+    batches: Batches | None = option(
         None,
         "Training",
         "classes: so many pictures of each; as the tuples of the loss: two of each class (n-pair), "
         "or two of half of the classes and one of the others (triplets); or --classes pairs at "
         "random, half of them of one class (pairs) [n-pair for n-pair with hdml, else classes]",
     )
-    classes: int | None = _option(
+    classes: int | None = option(
         None, "Training", "classes in a batch [16, or as many as there are]", ge=2
     )
-    per_class: int | None = _option(
+    per_class: int | None = option(
         None, "Training", "pictures of each class in a batch; EPS needs 3 [batches of 64]", ge=2
     )
-    lr: float | None = _option(
+    lr: float | None = option(
         None, "Training", "peak learning rate [0.001 from scratch, 0.0001 from weights]", gt=0
     )
-    head_rate: float = _option(
+    head_rate: float = option(
         1.0, "Training", "factor on the rate of the head, the layers behind the backbone", gt=0
     )
-    weight_decay: float = _option(1e-4, "Training", "of the weights of the network", ge=0)
-    optimizer: Literal["adamw", "adam", "sgd"] = _option("adamw", "Training", "update rule")
-    schedule: Literal["cosine", "constant", "step"] = _option(
+    weight_decay: float = option(1e-4, "Training", "of the weights of the network", ge=0)
+    optimizer: Literal["adamw", "adam", "sgd"] = option("adamw", "Training", "update rule")
+    schedule: Literal["cosine", "constant", "step"] = option(
         "cosine", "Training", "learning rate over the run"
     )
-    step_at: tuple[Share, ...] = _option(
+    step_at: tuple[Share, ...] = option(
         (0.6, 0.85), "Training", "shares of the run at which schedule step lowers the rate"
     )
-    step_factor: float = _option(
+    step_factor: float = option(
         0.1, "Training", "by which schedule step multiplies the rate", gt=0, le=1
     )
-    warmup_steps: int = _option(0, "Training", "steps of linearly rising rate", ge=0)
-    clip_norm: float | None = _option(
+    warmup_steps: int = option(0, "Training", "steps of linearly rising rate", ge=0)
+    clip_norm: float | None = option(
         None, "Training", "largest norm of the gradient [no limit]", gt=0
     )
-    chunk: int | None = _option(
+    chunk: int | None = option(
         None,
         "Training",
         "pictures in memory at once, for exact large batches in little memory [the whole batch]",
         ge=1,
     )
-    patience: int | None = _option(
+    patience: int | None = option(
         None, "Training", "stop after so many evaluations without a better MAP@R [never]", ge=1
     )
-    evaluate_every: int | None = _option(
+    evaluate_every: int | None = option(
         None, "Training", "epochs between evaluations on validation [about 20 in a run]", ge=1
     )
-    seed: int = _option(0, "Training", "of the split, the start and all draws", ge=0, lt=2**63)
+    seed: int = option(0, "Training", "of the split, the start and all draws", ge=0, lt=2**63)
 
-    precision: Literal["auto", "float32", "bfloat16"] = _option(
+    precision: Literal["auto", "float32", "bfloat16"] = option(
         "auto", "Machine", "of the network; bfloat16 where the hardware is faster in it (auto)"
     )
-    accelerator: Literal["auto", "cpu", "cuda", "mps"] = _option(
-        "auto", "Machine", "kind of device"
-    )
-    processes: int = _option(1, "Machine", "training processes, one a device", ge=1)
-    engine: Engine = _option(
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = option("auto", "Machine", "kind of device")
+    processes: int = option(1, "Machine", "training processes, one a device", ge=1)
+    engine: Engine = option(
         "sequential",
         "Machine",
         "who trains the learners of dreml: one after the other, so many "
         "processes, or a Ray cluster",
     )
-    jobs: int | None = _option(
+    jobs: int | None = option(
         None, "Machine", "learners of dreml that train at once [as many as processors]", ge=1
     )
-    threads: int | None = _option(
+    threads: int | None = option(
         None,
         "Machine",
         "of a learner of dreml, whose last bits depend on them [1]",
         ge=1,
     )
-    workers: int = _option(0, "Machine", "processes that prepare batches", ge=0)
-    checkpoint_every: int | None = _option(
+    workers: int = option(0, "Machine", "processes that prepare batches", ge=0)
+    checkpoint_every: int | None = option(
         500, "Machine", "steps between checkpoints; one follows each epoch anyway", ge=1
     )
-    log_every: int = _option(50, "Machine", "steps between rows of metrics.csv", ge=1)
-    tensorboard: bool | None = _option(
+    log_every: int = option(50, "Machine", "steps between rows of metrics.csv", ge=1)
+    tensorboard: bool | None = option(
         None, "Machine", "also log for TensorBoard [when it is installed]"
     )
 
@@ -484,16 +446,4 @@ class RetrievalRecipe(BaseModel):
 
     def to_yaml(self) -> str:
         """The recipe as a file, in the order of the options, grouped as in the help."""
-        lines, panel = [], ""
-        for name, field in type(self).model_fields.items():
-            if panel_of(field) != panel:
-                panel = panel_of(field)
-                lines.append(f"\n# {panel}")
-            text = yaml.safe_dump({name: getattr(self, name)}, allow_unicode=True, width=1000)
-            lines.append(text.rstrip("\n"))
-        return "\n".join(lines) + "\n"
-
-
-def panel_of(field: Any) -> str:
-    """Heading under which an option is listed."""
-    return (field.json_schema_extra or {}).get("panel", "")
+        return to_yaml(self)
