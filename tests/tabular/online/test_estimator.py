@@ -94,6 +94,21 @@ class TestLearning:
         assert learner.n_unstable_.tolist() == [0]
         assert learner.n_samples_seen_ == 6
 
+    @pytest.mark.parametrize("engine", ENGINES)
+    @pytest.mark.parametrize(
+        ("layer", "L"),
+        [
+            ("opml", [[0.98998459168, 0.042372881356], [0.042372881356, 0.974576271186]]),
+            ("moml", [[0.993733296745, 0.022229146179], [0.022229146179, 0.985649970862]]),
+        ],
+    )
+    def test_the_triplet_of_the_specification(self, engine, layer, L):
+        rows = [[0.8, -0.6], [0.6, 0.8], [1.0, 0.0]]
+        learner = ODML(1, layer=layer, gamma=0.1, engine=engine).fit(rows, ["q", "x", "x"])
+        assert np.allclose(learner.components_, L, rtol=0, atol=1e-12)
+        M = np.array(L).T @ np.array(L)
+        assert np.allclose(learner.get_mahalanobis_matrix(), M, rtol=0, atol=1e-11)
+
     def test_scans_repeat_the_pass(self):
         one, three = ODML(2).fit(X, Y), ODML(2, n_scans=3, shuffle=False).fit(X, Y)
         again = ODML(2).fit(np.tile(X, (1, 1)), Y)

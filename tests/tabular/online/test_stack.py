@@ -145,6 +145,28 @@ def test_the_forward_pass_is_layer_by_layer():
     assert np.allclose(stack.maps()[1], second.L, rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("strategy", ["bp", "fbp"])
+@pytest.mark.parametrize("engine", [0, 1])
+def test_gradient_steps_go_down_from_what_the_forward_pass_left(strategy, engine):
+    stack = learned(both("opml", 2, 5, "relu", strategy)[engine])
+    first, second = LAYERS["opml"](5), LAYERS["opml"](5)
+    memory = Memory(5, "author", False, 0)
+    for x, code in zip(ROWS[5], CODES.tolist(), strict=True):
+        unit = x / np.linalg.norm(x)
+        found = memory.pair_up(unit, code)
+        if found is None:
+            continue
+        rows = np.stack([unit, *found[:2]])
+        if strategy == "fbp":
+            first.update(*rows, OPTIONS)
+            second.update(*np.maximum(rows @ first.L.T, 0), OPTIONS)
+        by_first, by_second = gradients([first.L, second.L], ACTIVATIONS["relu"], rows, OPTIONS)[0]
+        first.L = first.L - OPTIONS.eta * by_first
+        second.L = second.L - OPTIONS.eta * by_second
+    for L, expected in zip(stack.maps(), (first.L, second.L), strict=True):
+        assert np.allclose(L, expected, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_an_untrained_stack_is_its_activation(activation):
     X = ROWS[5]

@@ -48,7 +48,7 @@ class ODML(LinearMetric, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     arXiv 1805.05510v1); layer "opml": Li et al., Pattern Recognition 75, 2018.
 
     Args:
-        n_layers: metric layers, each (d, d).
+        n_layers: metric layers, each (d, d), >= 1.
         layer: "opml" closed-form step on L; "moml" the step on M of the paper; "lego", "rdml" learn
             from pairs; or a class derived from `layers.Layer`, which runs in NumPy.
         activation: "relu", "tanh", "sigmoid" between two layers; "identity" leaves a linear map.
@@ -57,7 +57,7 @@ class ODML(LinearMetric, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         gamma: rate of the layers' steps, > 0. For unit rows below 1/4; 1e-4 to 1e-1 are worth a
             search. Deeper stacks want smaller ones.
         margin: of the hinges, > 0; 1 suits rows of unit length.
-        n_scans: passes over the data in `fit`; 1 is strictly one pass, the paper has 20.
+        n_scans: passes over the data in `fit`, >= 1; 1 is strictly one pass, the paper has 20.
         normalize: "l2" divides every row by its length, in learning and in `transform`; None.
         negative: whom a triplet takes when the previous sample is of the same class: "author",
             "latest" or "random", see `triplets.Memory`.
@@ -66,12 +66,13 @@ class ODML(LinearMetric, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         exact_prox: OPML stops at the exact minimum where a whole step would pass it.
         step: of MOML: "paper" is gamma; "pa" at most what makes the hinge 0.
         cold_start: while only one class is known, learn from pairs of it (COPML).
-        gamma_pairs: rate of these steps.
-        targets: squared distances that "lego" pulls pairs of one class and of two classes towards.
-        eta: rate of the gradient steps of "bp" and "fbp".
-        local_weight: weight of the layers' own hinges in the gradient; None: 1 / n_layers; 0: only
-            the hinge of the output counts.
-        weight_decay: of the gradient steps.
+        gamma_pairs: rate of these steps, > 0.
+        targets: squared distances that "lego" pulls pairs of one class and of two classes towards,
+            >= 0, the second larger.
+        eta: rate of the gradient steps of "bp" and "fbp", > 0.
+        local_weight: weight of the layers' own hinges in the gradient, >= 0; None: 1 / n_layers; 0:
+            only the hinge of the output counts.
+        weight_decay: of the gradient steps, >= 0.
         shuffle: scans after the first take the rows in random order.
         random_state: of scans and of random negatives.
         engine: "numba", "numpy", or "auto". They agree but for rounding: to 1e-12 of L, unless
@@ -83,7 +84,7 @@ class ODML(LinearMetric, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         classes_: labels seen so far, or announced, in order.
         n_samples_seen_: rows learned from, all scans counted.
         n_triplets_: formed of them.
-        n_updates_: of each layer, triplets that were active.
+        n_updates_: of each layer, triplets that were active, and pairs of a cold start.
         n_unstable_: of each layer, steps shrunk (OPML) or projected (MOML, RDML).
         n_features_in_, feature_names_in_: as everywhere in scikit-learn.
 
