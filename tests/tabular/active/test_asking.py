@@ -1,6 +1,7 @@
 """The loop of questions and answers."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
@@ -132,6 +133,47 @@ def test_asking_regions_beats_chance_on_average():
         final[strategy] = np.mean(scores)
     assert final["regions"] >= final["random"] - 0.03
     assert final["regions"] > 0.9
+
+
+@pytest.mark.parametrize("known", [list, np.array, pd.Series, lambda y: np.array(y, object)])
+@pytest.mark.parametrize("told", [list, pd.Series, lambda y: np.array(y, object)])
+def test_labels_come_as_lists_arrays_and_columns(known, told):
+    X, y = iris()
+    learner = ActiveLearner(METRIC, X[:20], known(y[:20].tolist()), budget=5, pool=X[20:])
+    learner.tell_rows([0, 1], told(y[20:22].tolist()))
+    learner.tell_rows([], told([]))
+    learner.tell_rows([5], told(["a new class"]))
+    assert learner.y.tolist() == [*y[:22], "a new class"]
+    assert learner.left == 2
+    assert learner.ask(2)[0].region.kind == "outlier"
+
+
+def test_nothing_is_kept_of_what_is_refused():
+    X, y = iris()
+    numbers = np.unique(y, return_inverse=True)[1]
+    learner = ActiveLearner(METRIC, X[:20], numbers[:20], budget=5, pool=X[20:])
+    before = [one.row for one in learner.ask(3)]
+    damaged = X[20:22].copy()
+    damaged[1, 2] = np.nan
+    with pytest.raises(InputError, match="X must be finite, row 1 is"):
+        learner.tell(damaged, [0, 1])
+    for bad in (0.5, np.nan, None, 1j):
+        with pytest.raises(InputError, match="y must be labels, texts or whole numbers, and none"):
+            learner.tell(X[20:21], [bad])
+    with pytest.raises(InputError, match="X and y must be of one length, got 2 and 1"):
+        learner.tell_rows([0, 1], [1])
+    assert (learner.left, len(learner.y), len(learner.unlabelled)) == (5, 20, 130)
+    assert [one.row for one in learner.ask(3)] == before
+    with pytest.raises(InputError, match="pool must be finite, row 1 is"):
+        ActiveLearner(METRIC, budget=1, pool=damaged)
+
+
+def test_labelled_rows_that_are_all_the_same_do_not_stop_the_loop():
+    X, y = iris()
+    learner = ActiveLearner(METRIC, X[[0, 0]], ["a", "b"], budget=5, pool=X)
+    assert "all labelled rows are the same" in learner.ask(2)[0].reason
+    learner.tell_rows([3], y[[3]])
+    assert "drawn" not in learner.ask(2)[0].reason
 
 
 @pytest.mark.parametrize(

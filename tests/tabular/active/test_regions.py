@@ -186,3 +186,9 @@ def test_points_that_coincide_have_a_ball_of_radius_zero():
     assert first.radius == 0
     assert first.contains(np.array([[0.0, 1.0]]))[0]
     assert str(first).startswith("outlier region around rows ")
+
+
+def test_a_gap_without_bound_over_the_local_spacing_does_not_warn():
+    X = np.repeat([[0.0, 0.0], [9.0, 8.0]], [20, 2], axis=0)
+    metric = MIOMetric(n_neighbors=1).fit(X, np.repeat([0, 1], [20, 2]))
+    assert metric.regions()[0].score == np.inf

@@ -1,5 +1,6 @@
 """A loop of questions and answers: ask for labels, tell them, and the metric learns on."""
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,8 @@ class ActiveLearner:
         rows = self.pool[self.unlabelled]
         if known < 2:
             return self._drawn(n, "drawn at random, since fewer than two classes are known.")
+        if not np.ptp(self.X, axis=0).any():
+            return self._drawn(n, "drawn at random, since all labelled rows are the same.")
         if self.strategy == "random":
             return self._drawn(n, "drawn at random.")
         if self.strategy == "regions":
@@ -140,7 +143,9 @@ class ActiveLearner:
             y: their m labels.
 
         Raises:
-            InputError: another number of features, or as many rows as labels are not there.
+            InputError: another number of features, numbers that are not finite, labels that are
+                missing, no texts or whole numbers, or unlike those before, or as many rows as
+                labels are not there. Nothing is kept of what is refused.
         """
         self._told += self._add(X, y)
 
@@ -152,7 +157,8 @@ class ActiveLearner:
             y: their labels.
 
         Raises:
-            InputError: there is no pool; a row that is not in it, comes twice or has a label.
+            InputError: there is no pool; a row that is not in it, comes twice or has a label; or
+                as `tell`.
         """
         if self.pool is None:
             raise InputError("there is no pool whose rows could be told; use tell(X, y)")
@@ -183,18 +189,22 @@ class ActiveLearner:
     def _add(self, X: Any, y: Any) -> int:
         if X is None or y is None:
             raise InputError("X and y must both be given, or neither")
-        rows, labels = _table("X", X), np.asarray(y).reshape(-1)
+        rows, labels = _table("X", X), _labels(y)
         if len(rows) != len(labels):
             raise InputError(f"X and y must be of one length, got {len(rows)} and {len(labels)}")
         features = self.X.shape[1] or rows.shape[1]
         if rows.shape[1] != features:
             raise InputError(f"X must have {features} features, got {rows.shape[1]}")
+        if not len(rows):
+            return 0
         if len(self.y) and (labels.dtype.kind in "US") != (self.y.dtype.kind in "US"):
-            raise InputError(f"y must be labels like those before, {self.y[0]!r}, got {labels[:1]}")
-        if len(rows):
-            self.y = np.concatenate([self.y, labels]) if len(self.y) else labels
-            self.X = np.concatenate([self.X.reshape(-1, features), rows])
-            self._stale = True
+            raise InputError(
+                f"y must be labels like those before, {self.y[0].item()!r}, got "
+                f"{labels[0].item()!r}"
+            )
+        self.y = np.concatenate([self.y, labels]) if len(self.y) else labels
+        self.X = np.concatenate([self.X.reshape(-1, features), rows])
+        self._stale = True
         return len(rows)
 
     def _drawn(self, n: int, reason: str) -> list[Suggestion]:
@@ -216,7 +226,27 @@ def _table(name: str, given: Any) -> Float[ndarray, "n d"]:
         raise InputError(f"{name} must be a table of numbers: {error}") from error
     if rows.ndim != 2:
         raise InputError(f"{name} must be of shape (rows, features), got {rows.shape}")
+    odd = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(odd):
+        raise InputError(f"{name} must be finite, row {odd[0]} is {rows[odd[0]]}; leave it out")
     return rows
+
+
+def _labels(given: Any) -> ndarray:
+    labels = np.asarray(given).reshape(-1)
+    if labels.dtype == object:  # columns of data frames
+        kinds = (str, Real)
+        if any(all(isinstance(one, kind) for one in labels) for kind in kinds):
+            labels = np.asarray(labels.tolist())
+    known = labels.dtype.kind in "USbiu"
+    if labels.dtype.kind == "f":
+        known = bool((np.isfinite(labels) & (labels == np.round(labels))).all())
+    if not known:
+        raise InputError(
+            f"y must be labels, texts or whole numbers, and none may be missing; got "
+            f"{labels.tolist()[:5]}"
+        )
+    return labels
 
 
 def _halfway(doubt: float) -> str:

@@ -204,7 +204,8 @@ def _region(
 
 
 def _ratio(over: ndarray, under: ndarray) -> ndarray:
-    return over / np.maximum(under, np.finfo(np.float64).tiny)
+    with np.errstate(over="ignore"):  # infinitely isolated
+        return over / np.maximum(under, np.finfo(np.float64).tiny)
 
 
 def _inverse_diagonal(M: ndarray) -> ndarray:
