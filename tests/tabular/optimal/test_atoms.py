@@ -181,6 +181,20 @@ def test_a_duplicated_feature_changes_the_distance_only_through_weights(name, ta
     assert np.allclose(double.distances(half, twice, twice), atoms.distances(w, X, X))
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_projections_are_those_on_the_rows(name, table):
+    atoms = make_atoms(name, *table, 0)
+    X = table[0].reshape(10, 4, 4)
+    assert (atoms._axes is None) == (name in ("dd", "rank1"))
+    np.testing.assert_allclose(atoms.project(X), X @ atoms.rows.T, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["diag", "l1", "l1+l2", "l2+l4"])
+def test_families_of_single_features_take_any_number(name):
+    X = np.random.default_rng(0).normal(size=(6, 2500))
+    assert len(make_atoms(name, X, np.arange(6) % 2)) == 2500 * (1 + ("+" in name))
+
+
 def test_refusals(table):
     X, y = table
     with pytest.raises(InputError, match="atoms must be one of diag, dd, rank1, l1, l1"):
@@ -191,6 +205,8 @@ def test_refusals(table):
         InputError, match='"dd" of 45 features are 2025, more than 2000; use "diag"'
     ):
         make_atoms("dd", np.zeros((5, 45)), y[:5])
+    with pytest.raises(InputError, match=r'"rank1" of 300 features are 2100.* use "diag"'):
+        make_atoms("rank1", np.zeros((5, 300)), y[:5])
     atoms = make_atoms("l1+l2", X, y)
     with pytest.raises(InputError, match="not quadratic: their distance has no matrix"):
         atoms.matrix(atoms.start)

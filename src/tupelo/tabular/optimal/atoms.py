@@ -9,6 +9,7 @@ w >= 0, without a constraint.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.linalg import eigh
@@ -16,7 +17,7 @@ from scipy.spatial.distance import cdist
 
 from tupelo.errors import InputError
 
-LARGEST = 2000  # atoms; programs beyond are out of reach
+LARGEST = 2000  # atoms of a family that has several a feature; programs beyond are out of reach
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,14 @@ class Atoms:
 
     def project(self, X: np.ndarray) -> np.ndarray:
         """`(..., A)` every u_a . x; differences of these are what `of_projected` takes."""
-        return np.asarray(X) @ self.rows.T
+        X = np.asarray(X)
+        return X @ self.rows.T if self._axes is None else X[..., self._axes]
+
+    @cached_property
+    def _axes(self) -> np.ndarray | None:
+        """`(A,)` features of atoms along single features: looking them up costs no product."""
+        axes = self.rows.argmax(1)
+        return axes if np.array_equal(self.rows, np.eye(self.rows.shape[1])[axes]) else None
 
     def of_projected(self, difference: np.ndarray) -> np.ndarray:
         """The atoms of `project(x) - project(z)`, which costs O(A) a pair instead of O(A d)."""
@@ -137,7 +145,8 @@ def make_atoms(
         random_state: of the points around which "rank1" looks for local discriminants.
 
     Raises:
-        InputError: an unknown name; more than 2000 atoms; points that are all the same.
+        InputError: an unknown name; more than 2000 atoms of "dd" or "rank1"; points that are all
+            the same.
 
     Example:
         >>> X = np.random.default_rng(0).normal(size=(20, 3))
@@ -187,7 +196,7 @@ def dominant_weights(M: np.ndarray, atoms: Atoms) -> np.ndarray:
 
 
 def _check_number(name: str, d: int) -> None:
-    number = {"dd": d * d, "rank1": 7 * d}.get(name, 2 * d)
+    number = {"dd": d * d, "rank1": 7 * d}.get(name, 0)
     if number > LARGEST:
         raise InputError(
             f'atoms "{name}" of {d} features are {number}, more than {LARGEST}; use "diag"'
