@@ -4,6 +4,7 @@ import logging
 import pickle
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -161,6 +162,22 @@ def test_the_report_of_a_hinge_claims_no_more_than_it_knows():
     assert report.objective == report.history[-1]
 
 
+def test_a_certificate_of_a_full_matrix_names_the_directions_that_were_searched():
+    X, y = rings(20, np.random.default_rng(0))
+    options = {"objective": "count", "kappa": None, "distortion": 0.0}
+    report = MIOMetric(atoms="psd", **options).fit(X, y).report()
+    assert report.certificate == np.inf
+    assert "family 'psd'" not in report.proven
+    assert "of the features and of the eigenvectors of the hinge's matrix" in report.proven
+
+
+def test_a_gap_of_rounding_is_not_told():
+    X, y = drawn()
+    report = MIOMetric(objective="count", max_rounds=20).fit(X, y).report()
+    assert "by more than" not in replace(report, gap=1e-14).proven
+    assert "is better by more than 1 % on" in replace(report, gap=0.01).proven
+
+
 @pytest.mark.parametrize("objective", ["count", "ramp", "majority"])
 def test_full_matrices_go_on_as_directions(objective):
     X, y = drawn()
@@ -185,6 +202,16 @@ def test_structure_of_the_training_rows():
     for i, j in metric.boundary_pairs_:
         assert y[i] != y[j]
         assert distance[i, j] == pytest.approx(gap[i]) == pytest.approx(gap[j])
+
+
+def test_margins_are_negative_for_outliers_only():
+    X, y = drawn()
+    y[0] = 2
+    metric = MIOMetric(small_classes="ignore").fit(X, y)
+    assert np.flatnonzero(~(metric.margins_ > 0)).tolist() == metric.outliers_.tolist()
+    gap = np.where(y[:, None] == y, np.inf, metric.distances(X) ** 2).min(1)
+    np.testing.assert_allclose(metric.margins_[1:], (gap - metric.radii_)[1:], atol=1e-9)
+    assert metric.margins_[0] == -np.inf
 
 
 def test_much_distortion_is_the_euclidean_metric_of_standardised_rows():
@@ -216,6 +243,9 @@ def test_classes_may_be_weighed():
     named = MIOMetric(max_rounds=1, class_weight={0: 20 / 32, 1: 20 / 8}).fit(X, y)
     np.testing.assert_allclose(balanced.weights_, named.weights_, atol=1e-9)
     assert balanced.report().objective != plain.report().objective
+    for kind in ("balance", 1.0):
+        with pytest.raises(InputError, match="class_weight must be 'balanced', weights by class"):
+            MIOMetric(class_weight=kind).fit(X, y)
     with pytest.raises(InputError, match="class_weight must be > 0 for every class"):
         MIOMetric(class_weight={0: 0.0, 1: 1.0}).fit(X, y)
 
@@ -231,6 +261,16 @@ def test_warm_starts_begin_where_the_last_fit_ended():
     assert len(metric.weights_) == 4
 
 
+def test_weights_of_another_family_begin_as_a_matrix_that_is_semidefinite():
+    X, y = drawn(n=30)
+    metric = MIOMetric(atoms="psd", warm_start=True, max_rounds=1, time_limit=1e-9).fit(X, y)
+    # as many weights as those of three axes and three eigenvectors
+    metric.weights_ = np.array([0.8, 0.1, 0.1, 0.0, 0.0, 0.0])
+    M = metric.fit(X, y).atoms_.normalised(metric.weights_)
+    assert np.linalg.eigvalsh(M).min() > -1e-12
+    assert np.trace(M) == pytest.approx(1)
+
+
 def test_agglomeration_makes_clusters_larger():
     rng = np.random.default_rng(0)
     centres = np.repeat([0.0, 4.0, 8.0, 12.0], 8)
@@ -240,6 +280,33 @@ def test_agglomeration_makes_clusters_larger():
     thrice = MIOMetric(n_neighbors=1, agglomerations=3).fit(X, y)
     assert thrice.local_clusters_.max() <= once.local_clusters_.max()
     assert thrice.n_iter_ >= once.n_iter_
+
+
+def test_what_stops_a_fit_stops_its_agglomerations(monkeypatch):
+    X, y = drawn(n=40)
+    seen = []
+
+    def stop(self, state):
+        seen.append(state)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("tupelo.tabular.optimal.estimator._Line.__call__", stop)
+    metric = MIOMetric(n_neighbors=1, agglomerations=4, verbose=True).fit(X, y)
+    assert metric.report().status == "interrupted"
+    assert len(seen) == 3
+
+
+def test_the_time_limit_is_of_all_agglomerations(monkeypatch):
+    limits, real = [], learning.alternate
+
+    def alternate(*args, **options):
+        limits.append(options["time_limit"])
+        return real(*args, **options)
+
+    monkeypatch.setattr(learning, "alternate", alternate)
+    MIOMetric(n_neighbors=1, agglomerations=3, time_limit=50).fit(*drawn(n=40))
+    assert 50 == limits[0] > limits[1] > limits[2] > 0
 
 
 def test_frames_pipelines_and_grids():
@@ -257,6 +324,18 @@ def test_frames_pipelines_and_grids():
     pipeline = make_pipeline(MIOMetric(max_rounds=1), KNeighborsClassifier(3))
     grid = GridSearchCV(pipeline, {"miometric__distortion": [0.01, 1.0]}, cv=2)
     assert grid.fit(data.data, data.target).best_score_ > 0.9
+
+
+@pytest.mark.parametrize("atoms", ["diag", "l1", "l1+l2"])
+@pytest.mark.parametrize("output", ["default", "pandas"])
+def test_classifiers_of_frames_do_not_warn_of_names(atoms, output):
+    X, y = drawn()
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    metric = MIOMetric(atoms=atoms, max_rounds=1).fit(frame, y).set_output(transform=output)
+    plain = MIOMetric(atoms=atoms, max_rounds=1).fit(X, y)
+    assert (metric.classifier(3).predict(frame) == plain.classifier(3).predict(X)).all()
+    if output == "pandas" and atoms != "l1+l2":  # what was asked of the metric still holds
+        assert isinstance(metric.transform(frame), pd.DataFrame)
 
 
 def test_pickles_and_labels_of_any_kind():

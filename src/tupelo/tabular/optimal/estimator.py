@@ -53,7 +53,7 @@ class MIOMetric(LinearMetric, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         atoms: the family of phi. "diag": a weight a feature; "rank1": also for principal
             components and discriminant directions; "dd": all diagonally dominant matrices; "psd":
             all matrices; "l1", "l1+l2", "l2+l4": other powers, which have distances but no linear
-            map.
+            map; that of "l2+l4" is a dissimilarity, without the triangle inequality.
         objective: "hinge": alternating linear programs. "count": the fewest errors, by exact
             solves. "ramp": the hinge, but no row costs more than `ramp_cost`. "majority": errors
             of the majority of k neighbours (k odd).
@@ -64,7 +64,7 @@ class MIOMetric(LinearMetric, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         radius_weight: mu, price of the clusters' mean radius ("count", "majority").
         ramp_cost: C, what a row costs at most, in margins.
         kappa: factor of the region around the best weights in which solves are exact; None: all.
-        escalate: widen the region where nothing in it is better.
+        escalate: widen the region where nothing in it is better ("count", "majority").
         max_rounds: None: 10 for "hinge", 4 exact solves for the others.
         time_limit: seconds, of all rounds of "hinge" and of each exact solve; None: no limit.
         mip_gap: relative gap at which an exact solve counts as optimal.
@@ -84,7 +84,8 @@ class MIOMetric(LinearMetric, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         components_: (m, d) L of D = |L (x - z)|^2 for standardised rows; not for other powers.
         atoms_: the family.
         errors_: (n,) training rows without a pure local cluster.
-        radii_: (n,) D to the k-th nearest of the same class.
+        radii_: (n,) D to the k-th nearest of the same class, infinite where there are too few.
+        margins_: (n,) D to the nearest of another class less the radius; not above 0: an outlier.
         neighbors_: (n, k) these neighbours, -1 where there are too few.
         local_clusters_: (n,) number of each row's local cluster.
         outliers_: rows whose k-th nearest of their class is not nearer than the nearest other.
@@ -213,8 +214,7 @@ class MIOMetric(LinearMetric, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             InputError: atoms "l1+l2" or "l2+l4", whose distance has no such space.
         """
         check_is_fitted(self)
-        X = self._rows(X)
-        return (X - self.mean_) / self.scale_ @ self._embedding().T
+        return self._mapped(self._rows(X))
 
     def distances(self, X: Any, Z: Any = None) -> Float[ndarray, "n m"]:
         """Learned distances (square roots of D) of all rows with all others.
@@ -224,8 +224,7 @@ class MIOMetric(LinearMetric, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             Z: (m, d) rows; None: the training rows.
         """
         check_is_fitted(self)
-        left, right = self._rows(X), self._fit_X if Z is None else self._rows(Z)
-        return np.sqrt(np.maximum(self._ruler().to_rows(left, right), 0.0))
+        return self._between(self._rows(X), self._fit_X if Z is None else self._rows(Z))
 
     def report(self) -> MIOReport:
         """How the fit ended, and what is proven."""
@@ -247,11 +246,12 @@ class MIOMetric(LinearMetric, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         check_number("k", k, at_least=1, at_most=len(self._fit_X), whole=True)
         learner = deepcopy(self)
         if hasattr(self, "_maps"):
+            learner.set_output(transform="default")  # votes know no names of features
             votes = KNeighborsClassifier(k, p=1 if self.atoms == "l1" else 2)
-            votes.fit(learner.transform(self._fit_X), self._fit_y)
+            votes.fit(self._mapped(self._fit_X), self._fit_y)
             return Pipeline([("metric", learner), ("votes", votes)])
         votes = KNeighborsClassifier(k, metric="precomputed")
-        votes.fit(learner.distances(self._fit_X), self._fit_y)
+        votes.fit(self._between(self._fit_X, self._fit_X), self._fit_y)
         return Pipeline([("metric", _Distances(learner)), ("votes", votes)])
 
     def regions(self) -> list[Region]:
@@ -307,6 +307,12 @@ class MIOMetric(LinearMetric, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
 
     def _rows(self, X: Any) -> Float[ndarray, "n d"]:
         return np.asarray(validate_data(self, X, reset=False, dtype=np.float64))
+
+    def _mapped(self, X: Float[ndarray, "n d"]) -> Float[ndarray, "n m"]:
+        return (X - self.mean_) / self.scale_ @ self._embedding().T
+
+    def _between(self, X: Float[ndarray, "n d"], Z: Float[ndarray, "m d"]) -> ndarray:
+        return np.sqrt(np.maximum(self._ruler().to_rows(X, Z), 0.0))
 
     def _embedding(self) -> Float[ndarray, "m d"]:
         if not hasattr(self, "_maps"):
@@ -387,8 +393,8 @@ class MIOMetric(LinearMetric, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             rho=float(self.rho), epsilon=float(self.epsilon),
         )  # fmt: skip
         self.errors_ = self._errors(self.weights_, Z, codes, k)
-        self.radii_ = self._structure.nearest.radius
-        self.neighbors_ = self._structure.nearest.own
+        near = self._structure.nearest
+        self.radii_, self.margins_, self.neighbors_ = near.radius, near.gap - near.radius, near.own
         self.local_clusters_ = self._structure.clusters
         self.outliers_ = self._structure.outliers
         self.boundary_pairs_ = self._structure.boundary_pairs
@@ -428,6 +434,11 @@ class MIOMetric(LinearMetric, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     def _costs(self, codes: Int[ndarray, " n"]) -> Float[ndarray, " n"] | None:
         if self.class_weight is None:
             return None
+        if self.class_weight != "balanced" and not isinstance(self.class_weight, Mapping):
+            raise InputError(
+                f"class_weight must be 'balanced', weights by class, or None, got "
+                f"{self.class_weight!r}"
+            )
         costs = compute_sample_weight(self.class_weight, self.classes_[codes]).astype(np.float64)
         if not (costs > 0).all():
             raise InputError(f"class_weight must be > 0 for every class, got {self.class_weight}")

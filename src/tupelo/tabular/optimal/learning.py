@@ -1,5 +1,6 @@
 """Weights of a family for one objective, and what is known about them afterwards."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,14 @@ from tupelo.tabular.optimal.semidefinite import (
     directions_of,
     full_matrix,
 )
-from tupelo.tabular.optimal.soft import Soft, SoftModel, SoftProgress, alternate, margin_of
+from tupelo.tabular.optimal.soft import (
+    Simplex,
+    Soft,
+    SoftModel,
+    SoftProgress,
+    alternate,
+    margin_of,
+)
 from tupelo.tabular.optimal.solvers import Progress
 
 OBJECTIVES = ("hinge", "count", "ramp", "majority")
@@ -104,6 +112,7 @@ def learn(
         random_state: of the family "rank1".
         progress: is told how far it is.
     """
+    began = time.perf_counter()
     family = _family(settings.atoms, X, y, random_state)
     need = wanted(settings.k, settings.objective == "majority")[0]
     m = margin_of(family, X, y, settings.margin)
@@ -114,8 +123,14 @@ def learn(
             family, soft.w, soft.objective, soft.history[0], soft.history, soft.status, None, None,
             soft.rounds,
         )  # fmt: skip
+        rest = settings
         for _ in range(1, settings.agglomerations):
-            found = _agglomerated(settings, model, found, progress)
+            if found.status not in ("converged", "rounds"):  # stopped from outside
+                break
+            if settings.time_limit is not None:
+                left = settings.time_limit - (time.perf_counter() - began)
+                rest = replace(settings, time_limit=left)
+            found = _agglomerated(rest, model, found, progress)
         return found
     w = soft.w
     if isinstance(family, FullMatrix):
@@ -137,10 +152,12 @@ def _soft(
     settings: Settings, model: SoftModel, start: ndarray | None, progress: Shown | None
 ) -> Soft:
     family = model.family
-    domain = Spectrahedron(family) if isinstance(family, FullMatrix) else None
+    size = len(family.start)
+    domain = Spectrahedron(family) if isinstance(family, FullMatrix) else Simplex(size)
     euclid = family.start
     begin = euclid
     if start is not None and start.shape == euclid.shape:
+        start = domain.repaired(start)  # it may be of another family of as many weights
         begin = start if model.objective(start) < model.objective(euclid) else euclid
     found = alternate(
         model,

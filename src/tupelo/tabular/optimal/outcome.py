@@ -22,7 +22,8 @@ class MIOReport:
         bound: no metric of the certificate's region is below it; None where a solver gave none.
         gap: (objective - bound) / objective; None without a bound.
         certificate: factor kappa: no metric with all weights within that factor is better; inf:
-            none of the family; None: not proven.
+            none of the family; None: not proven. With atoms "psd" the family is that of squares
+            along the features and along the eigenvectors of the hinge's matrix.
         errors_euclid: training points without a pure local cluster under the Euclidean metric.
         errors: the same under the learned one.
         samples: training points.
@@ -52,12 +53,17 @@ class MIOReport:
     def proven(self) -> str:
         """What is proven, in a sentence that names training points, family and region."""
         of = f"metric of the family {self.atoms!r}"
+        if self.atoms == "psd" and self.certificate is not None:
+            # exact solves know atoms only, see `directions_of`
+            of = "weighting of the features and of the eigenvectors of the hinge's matrix"
         here = f"on these {self.samples} training points"
         if self.certificate is not None:
             where = ""
             if np.isfinite(self.certificate):
                 where = f" with every weight within a factor {self.certificate:g} of this one"
-            within = "" if not self.gap else f" by more than {100 * self.gap:.2g} %"
+            within = ""
+            if self.gap is not None and self.gap > 1e-9:  # less is rounding
+                within = f" by more than {100 * self.gap:.2g} %"
             return f"No {of}{where} is better{within} {here}."
         if self.status == "converged":
             return (
