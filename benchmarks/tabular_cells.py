@@ -71,18 +71,31 @@ def protocol(name: str, options: Mapping[str, Any] | None, splits: int | None = 
 
 
 def choose(X: np.ndarray, y: np.ndarray, options: Mapping[str, Any], seed: int) -> float:
-    """The gamma with the least error by cross-validation; of equal errors the smaller gamma."""
+    """The gamma with the least error by cross-validation.
+
+    Of equal errors the smaller gamma counts; one at which a layer runs away is not taken.
+    """
     errors = []
     for gamma in GAMMAS:
-        wrong = 0
-        for fold in _folds(y, seed):
-            inside = np.ones(len(y), dtype=bool)
-            inside[fold] = False
-            learner, _ = fitted_stack(X[inside], y[inside], options, gamma, seed)
-            right = accuracy(learner, X[inside], y[inside], X[fold], y[fold], K_PROTOCOL)
-            wrong += round((1 - right) * len(fold))
-        errors.append(wrong)
+        try:
+            errors.append(_wrong(X, y, options, gamma, seed))
+        except FloatingPointError:
+            errors.append(len(y))
     return GAMMAS[int(np.argmin(errors))]
+
+
+def _wrong(
+    X: np.ndarray, y: np.ndarray, options: Mapping[str, Any], gamma: float, seed: int
+) -> int:
+    """Rows that three folds classify wrong."""
+    wrong = 0
+    for fold in _folds(y, seed):
+        inside = np.ones(len(y), dtype=bool)
+        inside[fold] = False
+        learner, _ = fitted_stack(X[inside], y[inside], options, gamma, seed)
+        right = accuracy(learner, X[inside], y[inside], X[fold], y[fold], K_PROTOCOL)
+        wrong += round((1 - right) * len(fold))
+    return wrong
 
 
 def _folds(y: np.ndarray, seed: int) -> list[np.ndarray]:
