@@ -1,10 +1,13 @@
 """What a metric layer is, in plain NumPy, and the four of them by name."""
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from functools import cache
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+from threadpoolctl import ThreadpoolController
 
 from tupelo.errors import InputError
 from tupelo.tabular.online.kernels import FLOOR, Options
@@ -124,11 +127,26 @@ def projected_root(
     """
     if not np.isfinite(M).all():
         raise FloatingPointError
-    values, vectors = np.linalg.eigh(M)
+    with one_thread():
+        values, vectors = np.linalg.eigh(M)
     # a step leaves no positive eigenvalue only where there is a single feature
     largest = values[-1] if values[-1] > 0.0 else 1.0
     root = np.sqrt(np.maximum(values, FLOOR * largest))
     return (vectors * root) @ vectors.T, (vectors / root) @ vectors.T
+
+
+def one_thread() -> AbstractContextManager:
+    """BLAS on one thread: for so small a matrix several only wait for each other.
+
+    On a machine with other work two threads took 60 times as long; and the last bits stay the same
+    however many there are.
+    """
+    return _blas().limit(limits=1, user_api="blas")
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def refused(gamma: float) -> InputError:
