@@ -119,5 +119,7 @@ def test_schedules():
     )
     stepped = factors(schedule="step", step_at=(0.3, 0.8), step_factor=0.5)
     assert stepped == [1.0] * 3 + [0.5] * 5 + [0.25] * 2
+    halved = factors(schedule="halving", halve_every=4)
+    assert halved == [1.0] * 4 + [0.5] * 4 + [0.25] * 2
     warm = factors(schedule="constant", warmup_steps=4)
     assert warm == [0.25, 0.5, 0.75] + [1.0] * 7

@@ -46,7 +46,7 @@ def unchecked(**values):
 
 
 def test_unknown_choices_are_refused_by_name():
-    with pytest.raises(InputError, match="schedule must be one of cosine, constant, step, got"):
+    with pytest.raises(InputError, match="schedule must be one of cosine, constant, step, halving"):
         unchecked(schedule="linear")
 
 
@@ -69,3 +69,9 @@ def test_settings_are_frozen_and_survive_json():
 
 def test_what_may_change_are_settings():
     assert {field.name for field in dataclasses.fields(Settings)} >= MAY_CHANGE
+
+
+def test_what_does_not_halve_is_described_as_before():
+    """A run that was begun without the setting can be resumed."""
+    assert "halve_every" not in Settings().as_dict()
+    assert Settings(schedule="halving", halve_every=7).as_dict()["halve_every"] == 7

@@ -99,6 +99,8 @@ def rate_factor(settings: Settings, *, step: int, progress: float) -> float:
         factor = round(0.5 * (1 + math.cos(math.pi * progress)), 12)
     elif settings.schedule == "step":
         factor = settings.step_factor ** sum(share <= progress for share in settings.step_at)
+    elif settings.schedule == "halving":
+        factor = 0.5 ** (step // settings.halve_every)
     if step < settings.warmup_steps:
         factor *= (step + 1) / settings.warmup_steps
     return factor

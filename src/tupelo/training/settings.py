@@ -7,7 +7,7 @@ from typing import Literal
 from tupelo.errors import InputError
 
 Optimizer = Literal["adamw", "adam", "sgd"]
-Schedule = Literal["cosine", "constant", "step"]
+Schedule = Literal["cosine", "constant", "step", "halving"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Accelerator = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -41,10 +41,12 @@ class Settings:
         weight_decay: of the network's weights, >= 0; biases and normalisation have none.
         optimizer: "adamw" (decoupled decay), "adam" or "sgd".
         momentum: of "sgd", in [0, 1).
-        schedule: factor on all learning rates over the run: "cosine" to zero, "constant", or
-            "step", which multiplies by `step_factor` at each of `step_at`.
+        schedule: factor on all learning rates over the run: "cosine" to zero, "constant", "step",
+            which multiplies by `step_factor` at each of `step_at`, or "halving", which halves them
+            every `halve_every` steps, so that a longer run begins as a shorter one does.
         step_at: shares of the run in (0, 1).
         step_factor: in (0, 1].
+        halve_every: steps, >= 1.
         warmup_steps: steps of linear rise before, >= 0.
         clip_norm: largest Euclidean norm of the network's gradient, > 0; None never clips.
         precision: of the network; "auto" is bfloat16 where the hardware computes faster in it.
@@ -83,6 +85,7 @@ class Settings:
     schedule: Schedule = "cosine"
     step_at: tuple[float, ...] = (0.6, 0.85)
     step_factor: float = 0.1
+    halve_every: int = 2000
     warmup_steps: int = 0
     clip_norm: float | None = None
     precision: Precision = "auto"
@@ -132,7 +135,10 @@ class Settings:
 
     def as_dict(self) -> dict:
         """The record as JSON values."""
-        return {**asdict(self), "step_at": list(self.step_at)}
+        plain = {**asdict(self), "step_at": list(self.step_at)}
+        if self.schedule != "halving":
+            del plain["halve_every"]  # so that runs from before there was one go on
+        return plain
 
 
 def _integer(name: str, value: object) -> int:
@@ -148,6 +154,7 @@ _AT_LEAST = {
     "steps": 1,
     "classes": 2,
     "per_class": 2,
+    "halve_every": 1,
     "warmup_steps": 0,
     "chunk": 1,
     "patience": 1,
