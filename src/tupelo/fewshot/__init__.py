@@ -12,8 +12,19 @@ from tupelo.fewshot.calibrating import (
 from tupelo.fewshot.classifying import Classified, classify
 from tupelo.fewshot.encoders import Conv4, conv4
 from tupelo.fewshot.episodes import UNLABELLED, Episode, Episodes, Layout, draw_episodes
+from tupelo.fewshot.evaluating import Accuracy, ByEpisodes, Running, embed_once, evaluate, score
+from tupelo.fewshot.large_margin import (
+    LargeMargin,
+    PointLoss,
+    TripletTable,
+    graph_triplets,
+    prototype_triplets,
+)
 from tupelo.fewshot.learner import Answer, EpisodeHead, FewShot
+from tupelo.fewshot.matching import FullContext, Matching
+from tupelo.fewshot.objectives import OnEpisodes
 from tupelo.fewshot.prototypical import Prototypical
+from tupelo.fewshot.saving import about, load, save
 
 __all__ = [
     "Layout",
@@ -27,6 +38,23 @@ __all__ = [
     "Conv4",
     "conv4",
     "Prototypical",
+    "Matching",
+    "FullContext",
+    "OnEpisodes",
+    "LargeMargin",
+    "PointLoss",
+    "TripletTable",
+    "prototype_triplets",
+    "graph_triplets",
+    "evaluate",
+    "embed_once",
+    "score",
+    "Accuracy",
+    "Running",
+    "ByEpisodes",
+    "save",
+    "load",
+    "about",
     "classify",
     "Classified",
     "calibrate",

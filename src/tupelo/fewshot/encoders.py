@@ -64,6 +64,10 @@ class Conv4(nn.Module):
             )
         return self.blocks(images).flatten(1)
 
+    def options(self) -> dict:
+        """The arguments that build this encoder again."""
+        return {"channels": self.channels, "width": self.width, "size": self.size}
+
 
 def conv4(channels: int = 1, *, width: int = 64, size: int = 28) -> Conv4:
     """The four blocks of Vinyals et al.; `Conv4` has the whole of it.

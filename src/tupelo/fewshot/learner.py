@@ -1,12 +1,15 @@
 """A few-shot learner: an encoder, and a head that answers queries from a support."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from tupelo.errors import InputError
 from tupelo.types import Embedded
 
 
@@ -75,10 +78,15 @@ class FewShot(nn.Module):
     head belongs to the model, so that its weights are trained, saved and loaded with it.
 
     Args:
-        encoder: from normalised pictures (b, c, h, w) to rows (b, d).
+        encoder: from normalised pictures (b, c, h, w) to rows (b, d), or to `Embedded`.
         head: compares rows.
         mean: of each channel, or one for all; pictures are given to the encoder as
-        std: (picture - mean) / std. 1 and -1 turn black ink on white into ink = 1.
+            (picture - mean) / std, and both are stored with the model.
+        std: not 0. A mean of 1 and a std of -1 turn black ink on white into ink = 1.
+
+    Raises:
+        InputError: a `std` of 0, or as many means as there are stds is violated; when called:
+            pictures of another number of channels than these.
 
     >>> from tupelo.fewshot import Prototypical, conv4
     >>> model = FewShot(conv4(), Prototypical(), mean=(1.0,), std=(-1.0,))
@@ -101,10 +109,66 @@ class FewShot(nn.Module):
         # strides only: convolutions then run channels-last whatever the layout of their input
         self.encoder = encoder.to(memory_format=torch.channels_last)
         self.head = head
+        if len(mean) != len(std) or len(mean) == 0 or 0 in std:
+            raise InputError(
+                f"mean and std must have one value a channel, or one for all, and std none of 0, "
+                f"got {mean} and {std}"
+            )
         for name, values in (("mean", mean), ("std", std)):
-            tensor = torch.tensor(values).view(1, -1, 1, 1)
-            self.register_buffer(name, tensor)
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1))
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Embedded:
         """Embed pictures with values in [0, 1]."""
-        return Embedded.of(self.encoder((images - self.mean) / self.std))
+        if self.mean.shape[1] not in (1, images.shape[1]):
+            raise InputError(
+                f"this model takes pictures of {self.mean.shape[1]} channels, got a batch "
+                f"{tuple(images.shape)}; read the data set with channels={self.mean.shape[1]}"
+            )
+        rows = self.encoder((images - self.mean) / self.std)
+        return rows if isinstance(rows, Embedded) else Embedded.of(rows)
+
+    def save(self, folder: str | Path, *, about: dict[str, Any] | None = None) -> Path:
+        """Write the model into a folder; see `tupelo.fewshot.save`."""
+        from tupelo.fewshot import saving
+
+        return saving.save(self, folder, about=about)
+
+
+def wide(rows: Tensor) -> Tensor:
+    """Rows in float32, or in float64 where they are."""
+    return rows if rows.dtype == torch.float64 else rows.float()
+
+
+def unit_rows(rows: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
+    """Rows of length 1; a row of zeros stays one.
+
+    Raises:
+        InputError: all rows are zero.
+    """
+    if not bool(rows.any()):
+        raise InputError(
+            "embeddings must not all be zero where they are normalised; the network is dead: "
+            "lower lr, or look at its input"
+        )
+    return F.normalize(rows, dim=-1)
+
+
+def check_slots(labels: Int64[Tensor, "e s"], ways: int) -> Int64[Tensor, "e n"]:
+    """Support items of each class, for heads that need all of them labelled.
+
+    Raises:
+        InputError: labels outside 0..ways-1, or a class without support.
+    """
+    if bool(((labels < 0) | (labels >= ways)).any()):
+        raise InputError(
+            f"labels must be slots in 0..{ways - 1}, got {int(labels.min())}..{int(labels.max())}; "
+            "-1 is unlabelled support, which only graph heads take"
+        )
+    counts = F.one_hot(labels, ways).sum(1)
+    if bool((counts == 0).any()):
+        missing = (counts == 0).any(0).nonzero().flatten().tolist()
+        raise InputError(
+            f"every class of an episode needs a support item, got none of slots {missing[:10]} of "
+            f"{ways} ways; give one, or lower ways"
+        )
+    return counts
