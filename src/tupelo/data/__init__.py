@@ -7,6 +7,7 @@ from tupelo.data.imageset import Augment, Batch, ImageSet
 from tupelo.data.known import known
 from tupelo.data.listing import BadItem
 from tupelo.data.loader import BatchMaker, loader
+from tupelo.data.rotating import rotated
 
 __all__ = [
     "Augment",
@@ -24,4 +25,5 @@ __all__ = [
     "images",
     "known",
     "loader",
+    "rotated",
 ]

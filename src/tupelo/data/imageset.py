@@ -187,6 +187,10 @@ class ImageSet:
             resize=self.resize,
         )
 
+    def take(self, indices: np.ndarray | Sequence[int]) -> UInt8[Tensor, "b c h w"]:
+        """The pixels of the pictures at `indices`, as they are kept."""
+        return self._source.take(self._rows[np.asarray(indices, dtype=np.int64)])
+
     def batch(
         self,
         indices: np.ndarray | Sequence[int],
@@ -208,7 +212,7 @@ class ImageSet:
         if augment is not None and generator is None:
             raise InputError("augment needs generator, a torch.Generator that fixes its randomness")
         indices = np.asarray(indices, dtype=np.int64)
-        images = self._source.take(self._rows[indices]).float().div_(255)
+        images = self.take(indices).float().div_(255)
         if augment is not None and generator is not None:
             images = augment(images, generator)
         return Batch(

@@ -2,7 +2,7 @@
 
 from tupelo.training.launching import fit
 from tupelo.training.logs import read_rows
-from tupelo.training.records import Progress, Run
+from tupelo.training.records import Judge, Progress, Run
 from tupelo.training.settings import Settings
 
-__all__ = ["Progress", "Run", "Settings", "fit", "read_rows"]
+__all__ = ["Judge", "Progress", "Run", "Settings", "fit", "read_rows"]

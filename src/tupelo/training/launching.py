@@ -29,7 +29,7 @@ from tupelo.data.loader import BatchMaker
 from tupelo.errors import InputError, TupeloError
 from tupelo.inference import Precision, fast_precision
 from tupelo.training.loop import train
-from tupelo.training.records import Job, Progress, Run
+from tupelo.training.records import Job, Judge, Progress, Run
 from tupelo.training.settings import Settings
 from tupelo.types import Objective
 
@@ -46,6 +46,7 @@ def fit(
     settings: Settings | None = None,
     batches: BatchMaker | None = None,
     augment: Augment | None = None,
+    judge: Judge | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Run:
     """Train a model; repeating the call with the same `out` continues where it was interrupted.
@@ -53,7 +54,8 @@ def fit(
     Every random number of a step is derived from (seed, epoch, step), so a run that was killed at
     any moment and continued has, on a CPU, bit for bit the weights of an uninterrupted one; the
     global random state of the caller is left as it was. Afterwards the model holds the weights
-    with the best validation MAP@R, or the last ones without validation, and is in train mode.
+    with the best validation MAP@R, or the best by `judge`, or the last ones without validation,
+    and is in train mode.
 
     Args:
         model: from pictures (b, c, h, w) to `Embedded`, or to one per learner.
@@ -68,6 +70,8 @@ def fit(
         batches: which items make a batch; default `ClassBalanced` of P = `settings.classes` and
             K = `settings.per_class`, in which every item occurs once an epoch or more.
         augment: applied to the pictures of a batch, such as `default_augmentation(size)`.
+        judge: measures the model instead of `validate`, such as
+            `Judge(fewshot.ByEpisodes(...), best="accuracy")`; give one of them.
         progress: called after every step, in this process.
 
     Returns:
@@ -75,7 +79,8 @@ def fit(
 
     Raises:
         InputError: an empty training set, a setting that does not suit the model or the machine,
-            or a batch smaller than the number of processes.
+            a batch smaller than the number of processes, `validate` and `judge` together, or a
+            judge whose numbers lack the one that chooses.
         CheckpointError: `out` holds another run (what differs is named), or its checkpoints are
             all damaged.
         TrainingDiverged: a loss or gradient became NaN or infinite; names its parts and step.
@@ -103,9 +108,10 @@ def fit(
         )
     if validate is not None:
         _check_validation(validate)
-    job = Job(
-        model, objective, train, validate, Path(out) if out else None, settings, batches, augment
-    )
+    if validate is not None and judge is not None:
+        raise InputError("give validate or judge, not both: one number chooses the best weights")
+    folder = Path(out) if out else None
+    job = Job(model, objective, train, validate, folder, settings, batches, augment, judge)
     report = progress or _nothing
     with _caller_randomness_kept(), _quiet_fabric():
         if settings.processes > 1 and not dist.is_torchelastic_launched():

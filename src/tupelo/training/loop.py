@@ -15,10 +15,11 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tupelo import inference, models
 from tupelo.data import Batch, loader
 from tupelo.distributed import rebuilt, share_number, share_state
+from tupelo.errors import InputError
 from tupelo.models import Embedder, Ensemble
 from tupelo.training.logs import Log, Row, Window
 from tupelo.training.optimizers import build_optimizer, rate_factor, set_rates
-from tupelo.training.records import Job, Progress, Run
+from tupelo.training.records import Job, Progress, Run, SavesItself
 from tupelo.training.resuming import Position, Store, identity
 from tupelo.training.settings import Settings
 from tupelo.training.showing import keep_sections
@@ -82,6 +83,7 @@ def _prepare(
         precision=_precision(fabric),
         batches=job.batches,
         augment=job.augment,
+        **({} if job.judge is None else {"judge": job.judge}),
     )
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         convert_sync_batchnorm(model)
@@ -269,28 +271,45 @@ def _evaluate(parts: _Parts, position: Position) -> Row:
     """Measure the validation set where it is due; the best weights are remembered."""
     job, settings = parts.job, parts.job.settings
     due = _due(settings.evaluate_every, position.epoch) or _stopped(settings, position)
-    if job.validate is None or not due:
+    if (job.validate is None and job.judge is None) or not due:
         return {}
-    metrics, learners = {}, {}
+    chooses = "map@r" if job.judge is None else job.judge.best
+    metrics, more = {}, {}
     if parts.fabric.is_global_zero:
-        precision = _precision(parts.fabric)
-        report = inference.evaluate(job.model, job.validate, clustering=False, precision=precision)
-        metrics = {name: float(number) for name, number in report.as_dict().items()}
-        known = {} if report.learners is None else report.learners.as_dict()
-        learners = {name: float(known[name]) for name in OF_LEARNERS if name in known}
-    score = share_number(metrics.get("map@r", 0.0), parts.fabric.device)
-    if position.best is None or score > position.best["map@r"]:
-        position.best = {**metrics, "map@r": score}
+        metrics, more = _measured(parts)
+    score = share_number(metrics.get(chooses, 0.0), parts.fabric.device)
+    if position.best is None or score > position.best[chooses]:
+        position.best = {**metrics, chooses: score}
         position.best_step, position.stale = position.step, 0
         parts.store.remember_best()
     else:
         position.stale += 1
-    return {f"val/{name}": number for name, number in (metrics | learners).items()}
+    return {f"val/{name}": number for name, number in (metrics | more).items()}
+
+
+def _measured(parts: _Parts) -> tuple[Row, Row]:
+    """What is kept of the best weights, and what is only logged besides."""
+    job = parts.job
+    if job.judge is not None:
+        with parts.fabric.autocast(), torch.no_grad():
+            found = {name: float(number) for name, number in job.judge.measure(job.model).items()}
+        if job.judge.best not in found:
+            raise InputError(
+                f"judge.best must be a number that the judge measures, got {job.judge.best!r}; it "
+                f"measures {', '.join(found) or 'none'}"
+            )
+        return found, {}
+    assert job.validate is not None  # noqa: S101  (or there is nothing to measure)
+    precision = _precision(parts.fabric)
+    report = inference.evaluate(job.model, job.validate, clustering=False, precision=precision)
+    metrics = {name: float(number) for name, number in report.as_dict().items()}
+    known = {} if report.learners is None else report.learners.as_dict()
+    return metrics, {name: float(known[name]) for name in OF_LEARNERS if name in known}
 
 
 def _save_model(job: Job, position: Position, *, anew: bool) -> None:
     """Leave `model/` in the run, for models that can be rebuilt from a folder."""
-    if job.out is None or not isinstance(job.model, (Embedder, Ensemble)):
+    if job.out is None or not isinstance(job.model, (Embedder, Ensemble, SavesItself)):
         return
     if (job.out / "model").exists() and not anew:
         return
@@ -301,4 +320,7 @@ def _save_model(job: Job, position: Position, *, anew: bool) -> None:
         "best_step": position.best_step if position.best else position.step,
         "validation": position.best or {},
     }
-    models.save(job.model, job.out / "model", about=about)
+    if isinstance(job.model, (Embedder, Ensemble)):
+        models.save(job.model, job.out / "model", about=about)
+    elif isinstance(job.model, SavesItself):
+        job.model.save(job.out / "model", about=about)

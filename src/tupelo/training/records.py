@@ -1,8 +1,9 @@
 """What a training run is asked to do, what it tells meanwhile, and what it came to."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -12,6 +13,25 @@ from tupelo.data.loader import BatchMaker
 from tupelo.training.logs import Row
 from tupelo.training.settings import Settings
 from tupelo.types import Objective
+
+
+@runtime_checkable
+class SavesItself(Protocol):
+    """A model that can write itself into a folder, such as a few-shot learner."""
+
+    def save(self, folder: str | Path, *, about: dict[str, Any] | None = None) -> Path: ...
+
+
+class Judge(NamedTuple):
+    """How a model is measured while it trains, where that is not retrieval on held-out classes.
+
+    Attributes:
+        measure: from the model, which it leaves in train mode, to named numbers.
+        best: the name of the one, the higher the better, that chooses the best weights.
+    """
+
+    measure: Callable[[nn.Module], dict[str, float]]
+    best: str
 
 
 @dataclass(frozen=True)
@@ -26,6 +46,7 @@ class Job:
     settings: Settings
     batches: BatchMaker
     augment: Augment | None
+    judge: Judge | None = None
 
 
 @dataclass(frozen=True)
