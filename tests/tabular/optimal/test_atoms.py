@@ -187,6 +187,7 @@ def test_projections_are_those_on_the_rows(name, table):
     X = table[0].reshape(10, 4, 4)
     assert (atoms._axes is None) == (name in ("dd", "rank1"))
     np.testing.assert_allclose(atoms.project(X), X @ atoms.rows.T, rtol=1e-12, atol=1e-14)
+    assert atoms.project(X).flags.c_contiguous
 
 
 @pytest.mark.parametrize("name", ["diag", "l1", "l1+l2", "l2+l4"])

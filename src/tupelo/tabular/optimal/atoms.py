@@ -60,7 +60,10 @@ class Atoms:
     def project(self, X: np.ndarray) -> np.ndarray:
         """`(..., A)` every u_a . x; differences of these are what `of_projected` takes."""
         X = np.asarray(X)
-        return X @ self.rows.T if self._axes is None else X[..., self._axes]
+        if self._axes is None:
+            return X @ self.rows.T
+        # rows stay contiguous, so that later sums round as after the product
+        return np.take(X, self._axes, axis=-1)
 
     @cached_property
     def _axes(self) -> np.ndarray | None:
