@@ -12,6 +12,7 @@ from tupelo.data import ImageSet
 from tupelo.inference import Embeddings
 from tupelo.models import embedder
 from tupelo.recipes import digits, retrieval
+from tupelo.recipes.places import surroundings
 from tupelo.recipes.recipe import RetrievalRecipe
 
 
@@ -97,7 +98,7 @@ def test_the_random_state_of_the_caller_is_kept(tmp_path):
 
 
 def test_a_run_says_what_it_ran_on():
-    told = retrieval.surroundings()
+    told = surroundings()
     assert told["tupelo"] == tupelo.__version__
     assert told["torch"] == torch.__version__
     assert told["threads"] == torch.get_num_threads()

@@ -9,20 +9,15 @@ which is measured too; `docs/results/` has the figures of known data sets.
 """
 
 import json
-import os
-import platform
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-import tupelo
 from tupelo import models
 from tupelo.data import ImageData, ImageSet
-from tupelo.errors import InputError
 from tupelo.evaluation import clustering, nearest, retrieval
 from tupelo.inference import Embeddings, Evaluation, Precision, embed, learners_of, named_labels
 from tupelo.models import Embedder, Ensemble
@@ -31,6 +26,7 @@ from tupelo.recipes.engines import MembersProgress
 from tupelo.recipes.ensembles import member_options
 from tupelo.recipes.member import FOLDER
 from tupelo.recipes.members import train_members
+from tupelo.recipes.places import claim, read_results, surroundings, write_text
 from tupelo.recipes.reading import read_recipe, recipe_from
 from tupelo.recipes.recipe import RetrievalRecipe
 from tupelo.recipes.using import clusters_quickly, label_names, tag_sets
@@ -142,7 +138,8 @@ def run(recipe: RetrievalRecipe, out: Path, watcher: Watcher | None = None) -> R
     watcher.read(data, out / "bad_items.csv")
     earlier = _earlier(out)
     recipe = building.resolve(recipe, data.train, earlier)
-    _claim(out, recipe, earlier)
+    free = MAY_CHANGE | ENGINE | (MORE_MEMBERS if recipe.ensemble == "dreml" else set())
+    claim(out, recipe, earlier, free=free, header=HEADER)
     resumed = earlier is not None
 
     # the start is drawn from the seed of the recipe; the caller's random state stays as it is
@@ -155,14 +152,14 @@ def run(recipe: RetrievalRecipe, out: Path, watcher: Watcher | None = None) -> R
     part = "test" if data.test else "validation" if data.validation else ""
     judged = data.test or data.validation
     gallery = data.gallery if data.test else None
-    known = _results(out) if resumed else {}
+    known = read_results(out) if resumed else {}
     before = known.get("before", {})
     environment = known.get("environment") or surroundings()
     if judged and not before:
         report, _ = measure(model, judged, gallery, precision=recipe.precision, watcher=watcher)
         before = report.as_dict()
     known |= {"part": part, "data": _sizes(data), "before": before, "environment": environment}
-    _write(out / "results.json", json.dumps(known, indent=2))
+    write_text(out / "results.json", json.dumps(known, indent=2))
 
     if objective is None:
         model, trained = _members(recipe, data, out, watcher)
@@ -202,7 +199,7 @@ def run(recipe: RetrievalRecipe, out: Path, watcher: Watcher | None = None) -> R
         after, found = {}, []
     known |= {"after": after, "training": training, "found": [asdict(one) for one in found]}
     known |= {"learners": learners} if learners else {}
-    _write(out / "results.json", json.dumps(known, indent=2))
+    write_text(out / "results.json", json.dumps(known, indent=2))
     return Result(
         out,
         recipe,
@@ -314,30 +311,6 @@ def measure(
     return Evaluation(report, clusters, learners), (embedded, *searched)
 
 
-def surroundings() -> dict[str, str | int]:
-    """What a run ran on: versions, processor, devices, and when it began (UTC)."""
-    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return {
-        "tupelo": tupelo.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "processor": _processor(),
-        "threads": torch.get_num_threads(),
-        "accelerator": accelerator,
-        "begun": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.machine()
-
-
 def _sizes(data: ImageData) -> dict[str, Any]:
     """Pictures and classes of each part; whether those measured also trained, and are tags."""
     parts = {
@@ -364,47 +337,3 @@ def _earlier(out: Path) -> RetrievalRecipe | None:
     begun = any((out / name).exists() for name in ("checkpoint", "model", FOLDER))
     path = out / "recipe.yaml"
     return recipe_from(read_recipe(path)) if begun and path.exists() else None
-
-
-def _claim(out: Path, recipe: RetrievalRecipe, earlier: RetrievalRecipe | None) -> None:
-    """Write the recipe into its run, unless another run is there."""
-    if _inside(out, Path(recipe.source)):
-        raise InputError(
-            f"--out {out} must not lie in the source {recipe.source}, where it would be read as "
-            "pictures the next time; give a folder beside it"
-        )
-    if earlier is not None:
-        before = earlier.model_dump()
-        free = MAY_CHANGE | ENGINE | (MORE_MEMBERS if recipe.ensemble == "dreml" else set())
-        changed = [
-            f"{name} was {before[name]!r}, is {value!r}"
-            for name, value in recipe.model_dump().items()
-            if value != before[name] and name not in free
-        ]
-        if changed:
-            raise InputError(
-                f"--out {out} holds another run: {'; '.join(changed)}. Give these options as they "
-                "were to resume it, or another --out"
-            )
-    _write(out / "recipe.yaml", HEADER + recipe.to_yaml())
-
-
-def _inside(out: Path, source: Path) -> bool:
-    return source.is_dir() and out.resolve().is_relative_to(source.resolve())
-
-
-def _results(out: Path) -> dict[str, Any]:
-    try:
-        return json.loads((out / "results.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file in one step, so that a reader never sees a part of it."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.writing")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
