@@ -13,6 +13,8 @@ from tupelo.fewshot.classifying import Classified, classify
 from tupelo.fewshot.encoders import Conv4, conv4
 from tupelo.fewshot.episodes import UNLABELLED, Episode, Episodes, Layout, draw_episodes
 from tupelo.fewshot.evaluating import Accuracy, ByEpisodes, Running, embed_once, evaluate, score
+from tupelo.fewshot.graph import GraphHead
+from tupelo.fewshot.graph_encoders import GraphEncoder, graph_encoder
 from tupelo.fewshot.large_margin import (
     LargeMargin,
     PointLoss,
@@ -64,4 +66,7 @@ __all__ = [
     "temperature",
     "reliability",
     "Reliability",
+    "GraphHead",
+    "GraphEncoder",
+    "graph_encoder",
 ]
