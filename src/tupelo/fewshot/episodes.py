@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Int, Int64
 from torch import Tensor
 
+from tupelo.data.batches import LabelArray
 from tupelo.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -163,7 +164,7 @@ class Episodes:
 
     def __init__(
         self,
-        labels: Int64[np.ndarray, " n"],
+        labels: LabelArray,
         layout: Layout,
         *,
         per_epoch: int = 100,
@@ -190,7 +191,7 @@ class Episodes:
 
 
 def draw_episodes(
-    labels: Int64[np.ndarray, " n"], layout: Layout, count: int, *, seed: int = 0
+    labels: LabelArray, layout: Layout, count: int, *, seed: int = 0
 ) -> Int64[np.ndarray, "e rows"]:
     """Rows of `count` episodes to judge a model by; `layout.per_batch` plays no part.
 
@@ -201,7 +202,7 @@ def draw_episodes(
         seed: of the draw.
 
     Raises:
-        InputError: `count` below 1, or see `Episodes`.
+        InputError: `count` below 1, labels are tags, or see `Episodes`.
 
     >>> draw_episodes(np.repeat(np.arange(6), 4), Layout(5, 1, 3), 1000).shape
     (1000, 20)

@@ -11,6 +11,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 from tupelo.data import ImageSet
+from tupelo.data.batches import LabelArray
 from tupelo.errors import InputError
 from tupelo.fewshot.calibrating import in_use
 from tupelo.fewshot.episodes import Layout, draw_episodes
@@ -125,7 +126,7 @@ def embed_once(model: nn.Module, dataset: ImageSet) -> Float[Tensor, "r d"]:
 def score(
     head: EpisodeHead,
     rows: Float[Tensor, "r d"],
-    labels: Int64[np.ndarray, " r"],
+    labels: LabelArray,
     episodes: Int64[np.ndarray, "e b"],
     layout: Layout,
     *,
