@@ -1,5 +1,6 @@
 """Few-shot learning: episodes, encoders and the heads that answer from a small support."""
 
+from tupelo.fewshot.angular_heads import NormalisedContrastive, arc_face, cos_face, norm_face
 from tupelo.fewshot.calibrating import (
     Calibration,
     Reliability,
@@ -69,4 +70,8 @@ __all__ = [
     "GraphHead",
     "GraphEncoder",
     "graph_encoder",
+    "norm_face",
+    "cos_face",
+    "arc_face",
+    "NormalisedContrastive",
 ]

@@ -50,6 +50,18 @@ class TripletTable:
         positives = np.broadcast_to(self.positives[:, :, None], shape)
         return np.stack([anchors, positives, self.negatives], axis=3).reshape(-1, 3)
 
+    def check(self, points: Float[Tensor, "r d"]) -> None:
+        """Refuse points of another number than the table is for.
+
+        Raises:
+            InputError: they are.
+        """
+        if len(points) != self.points:
+            raise InputError(
+                f"the triplets were chosen for {self.points} points of {self.layout}, got "
+                f"{len(points)}; make the table for the layout of the batches"
+            )
+
 
 def prototype_triplets(
     layout: Layout, *, positives: int = 10, negatives: int = 10, seed: int = 0
@@ -187,11 +199,7 @@ class LargeMargin(PointLoss):
 
     def forward(self, points: Float[Tensor, "r d"]) -> LossValue:
         """The mean hinge of the points of one batch."""
-        if len(points) != self.table.points:
-            raise InputError(
-                f"the triplets were chosen for {self.table.points} points of {self.layout}, got "
-                f"{len(points)}; make the table for the layout of the batches"
-            )
+        self.table.check(points)
         with torch.autocast(points.device.type, enabled=False):
             points = wide(points)
             if self.normalised:
@@ -199,7 +207,7 @@ class LargeMargin(PointLoss):
             if self.present_margin.isnan():
                 self.present_margin.fill_(points.detach().norm(dim=1).double().mean() / 2)
             margin = self.present_margin.to(points.dtype)
-            near, far = self._distances(points)
+            near, far = squared_distances(points, self.anchors, self.positives, self.negatives)
             hinges = F.relu(near[:, :, None] - far + margin)
             total = hinges.mean()
         statistics = {
@@ -208,20 +216,25 @@ class LargeMargin(PointLoss):
         }
         return LossValue(total, {"loss": total.detach()}, statistics)
 
-    def _distances(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared distances of anchors to positives (a, p) and to negatives (a, p, m)."""
-        n = len(points)
-        if n * n > DENSE_UP_TO * (self.positives.numel() + self.negatives.numel()):
-            anchors = points[self.anchors][:, None]
-            near = (anchors - points[self.positives]).square().sum(2)
-            return near, (anchors[:, None] - points[self.negatives]).square().sum(3)
-        # all distances by one product; about their mean, so that little cancels
-        centred = points - points.detach().mean(0)
-        squares = centred.square().sum(1)
-        product = torch.addmm(squares[:, None] + squares, centred, centred.T, alpha=-2).flatten()
-        row = self.anchors * n
-        near, far = row[:, None] + self.positives, row[:, None, None] + self.negatives
-        return product[near], product[far]
+
+def squared_distances(
+    points: Float[Tensor, "r d"],
+    anchors: Int64[Tensor, " a"],
+    positives: Int64[Tensor, "a p"],
+    negatives: Int64[Tensor, "a p m"],
+) -> tuple[Float[Tensor, "a p"], Float[Tensor, "a p m"]]:
+    """Of the anchors of a table to their positives, and to the negatives of each."""
+    n = len(points)
+    if n * n > DENSE_UP_TO * (positives.numel() + negatives.numel()):
+        rows = points[anchors][:, None]
+        near = (rows - points[positives]).square().sum(2)
+        return near, (rows[:, None] - points[negatives]).square().sum(3)
+    # all distances by one product; about their mean, so that little cancels
+    centred = points - points.detach().mean(0)
+    squares = centred.square().sum(1)
+    product = torch.addmm(squares[:, None] + squares, centred, centred.T, alpha=-2).flatten()
+    row = anchors * n
+    return product[row[:, None] + positives], product[row[:, None, None] + negatives]
 
 
 def _table(

@@ -12,6 +12,8 @@ from torch import nn
 
 from tupelo.errors import CheckpointError, InputError
 from tupelo.fewshot.encoders import Conv4
+from tupelo.fewshot.graph import GraphHead
+from tupelo.fewshot.graph_encoders import GraphEncoder
 from tupelo.fewshot.learner import EpisodeHead, FewShot
 from tupelo.fewshot.matching import FullContext, Matching
 from tupelo.fewshot.prototypical import Prototypical
@@ -34,6 +36,7 @@ def _embedder(*, mean: list[float], std: list[float], **fields) -> nn.Module:
 
 ENCODERS: dict[str, tuple[type[nn.Module], Callable[..., nn.Module]]] = {
     "conv4": (Conv4, Conv4),
+    "graph": (GraphEncoder, GraphEncoder),
     "embedder": (Embedder, _embedder),
 }
 """By kind: the class, and what builds it from its `options()`."""
@@ -41,6 +44,7 @@ ENCODERS: dict[str, tuple[type[nn.Module], Callable[..., nn.Module]]] = {
 HEADS: dict[str, tuple[type[EpisodeHead], Callable[..., EpisodeHead]]] = {
     "prototypical": (Prototypical, Prototypical),
     "matching": (Matching, _matching),
+    "graph": (GraphHead, GraphHead),
 }
 
 

@@ -187,8 +187,7 @@ class CosFace(_Proxies):
     def forward(self, embedded: Embedded, labels: Tensor) -> Float[Tensor, " b"]:
         """Terms of b items."""
         cosines, labels = self.cosines(embedded, labels)
-        own = cosines.gather(1, labels[:, None]) - self.margin
-        logits = cosines.scatter(1, labels[:, None], own) * self.scale
+        logits = lowered(cosines, labels, self.margin) * self.scale
         return F.cross_entropy(logits, labels, reduction="none")
 
 
@@ -227,14 +226,33 @@ class ArcFace(_Proxies):
     def forward(self, embedded: Embedded, labels: Tensor) -> Float[Tensor, " b"]:
         """Terms of b items."""
         cosines, labels = self.cosines(embedded, labels)
-        own = cosines.gather(1, labels[:, None])
-        # the floor keeps the slope of the sine finite where item and class row coincide
-        sine = (1 - own.square()).clamp(min=1e-6).sqrt()
-        m = self.margin_radians
-        turned = own * math.cos(m) - sine * math.sin(m)
-        turned = torch.where(own > -math.cos(m), turned, own - m * math.sin(m))
-        logits = cosines.scatter(1, labels[:, None], turned) * self.scale
+        logits = turned(cosines, labels, self.margin_radians) * self.scale
         return F.cross_entropy(logits, labels, reduction="none")
+
+
+def lowered(
+    cosines: Float[Tensor, "b n"], labels: Int[Tensor, " b"], margin: float
+) -> Float[Tensor, "b n"]:
+    """Cosines of items and classes, that of the own class lowered by a margin; see `CosFace`."""
+    own = cosines.gather(1, labels[:, None]) - margin
+    return cosines.scatter(1, labels[:, None], own)
+
+
+def turned(
+    cosines: Float[Tensor, "b n"], labels: Int[Tensor, " b"], margin_radians: float
+) -> Float[Tensor, "b n"]:
+    """Cosines of items and classes, the angle to the own class widened by a margin; see `ArcFace`.
+
+    >>> turned(torch.tensor([[0.0, -1.0]]), torch.tensor([0]), math.pi / 6)
+    tensor([[-0.5000, -1.0000]])
+    """
+    own = cosines.gather(1, labels[:, None])
+    # the floor keeps the slope of the sine finite where item and class row coincide
+    sine = (1 - own.square()).clamp(min=1e-6).sqrt()
+    m = margin_radians
+    wider = own * math.cos(m) - sine * math.sin(m)
+    wider = torch.where(own > -math.cos(m), wider, own - m * math.sin(m))
+    return cosines.scatter(1, labels[:, None], wider)
 
 
 def _check_scale(value: float) -> None:
