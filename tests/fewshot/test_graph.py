@@ -7,7 +7,7 @@ from tests.fewshot import naive_graph
 from torch import nn
 
 from tupelo.errors import InputError
-from tupelo.fewshot import GraphHead, Layout
+from tupelo.fewshot import GraphHead, Layout, arc_face, cos_face, norm_face
 from tupelo.fewshot.graph_layers import RowLayer
 
 WAYS, DIM = 3, 4
@@ -135,6 +135,40 @@ def test_what_a_margin_is_asked_of():
     assert torch.equal(whole.logits, last.logits)
     assert whole.points.shape == (2 * (1 + 6), DIM + WAYS + 2 * 3)
     assert torch.equal(last.points, whole.points[:, -3:])
+
+
+@pytest.mark.parametrize(
+    ("variant", "angular"),
+    [
+        ("omniglot", None),
+        ("miniimagenet", None),
+        ("miniimagenet", norm_face),
+        ("miniimagenet", cos_face),
+        ("miniimagenet", arc_face),
+    ],
+)
+def test_it_learns_to_learn(variant, angular):
+    """Classes are directions, new in every episode, so only the support tells them."""
+    torch.manual_seed(0)
+    head = GraphHead(6, WAYS, variant=variant, growth=8, scale=angular and 10.0)
+    loss = nn.functional.cross_entropy if angular is None else angular(head)
+    labels = torch.arange(WAYS).repeat(400, 1)
+    optimizer = torch.optim.Adam(head.parameters(), lr=1e-2)
+
+    def drawn(e):
+        centres, slots = 2 * torch.randn(e, WAYS, 6), torch.randint(WAYS, (e, 1))
+        queries = centres.gather(1, slots[:, :, None].expand(-1, -1, 6))
+        return (x + 0.3 * torch.randn_like(x) for x in (centres, queries)), slots[:, 0]
+
+    for _ in range(60):
+        (support, queries), slots = drawn(40)
+        logits = head(support, labels[:40], queries, ways=WAYS)[:, 0]
+        optimizer.zero_grad()
+        loss(logits, slots).backward()
+        optimizer.step()
+    (support, queries), slots = drawn(400)
+    right = head.eval()(support, labels, queries, ways=WAYS)[:, 0].argmax(1) == slots
+    assert right.float().mean() > 0.85
 
 
 def test_unlabelled_items_take_part():
