@@ -219,6 +219,7 @@ def _peer(learner: str, found: list[data.Split], chosen: list[np.ndarray]) -> di
         with np.load(out) as maps:
             got = dict(maps)
     failed = [str(got[name]) for name in got if name.startswith("failed")]
+    failed += ["a metric of rank 0" for name in got if name.startswith("L") and not got[name].size]
     rows = max(map(len, chosen))
     if failed:
         return {"failed": f"{len(failed)} of {len(found)} splits: {failed[0]}", "rows": rows}
