@@ -441,6 +441,19 @@ def test_every_class_may_be_ignored():
     assert metric.outliers_.tolist() == [0, 1, 2, 3, 4]
 
 
+def test_a_collapsed_metric_is_told():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3))
+    X[:, 2] = np.arange(200) < 2  # a rare value: hardly any two rows differ in it
+    said = r"collapsed: \d+% of the rows.*raise distortion \(now 0.01"
+    with pytest.warns(UserWarning, match=said):
+        told = MIOMetric().fit(X, rng.integers(3, size=200)).report()  # nothing tells these apart
+    assert told.errors > told.errors_euclid
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MIOMetric().fit(X, X[:, 0] > 0)
+
+
 def test_constant_features_are_left_out_with_a_warning():
     X, y = drawn()
     wide = pd.DataFrame(np.insert(X, 1, 5.0, axis=1), columns=["a", "b", "c", "d"])

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 ATOMS = (*FAMILIES, "psd")
 CONSTANT = 1e-12  # a spread below this share of the size of a feature is rounding
+COLLAPSED = 0.5  # share of rows that lie on a row of another class
 SECONDS_BETWEEN_LINES = 1.0
 
 
@@ -199,6 +200,7 @@ class MIOMetric(LinearMetric, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             samples=len(X),
             seconds=time.perf_counter() - began,
         )
+        self._warn_of_collapse()
         return self
 
     def transform(self, X: Any) -> Float[ndarray, "n m"]:
@@ -398,6 +400,18 @@ class MIOMetric(LinearMetric, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         self.local_clusters_ = self._structure.clusters
         self.outliers_ = self._structure.outliers
         self.boundary_pairs_ = self._structure.boundary_pairs
+
+    def _warn_of_collapse(self) -> None:
+        """Where classes overlap much, a hinge is smallest where all rows are alike."""
+        alike = float((self._structure.nearest.gap <= 0.0).mean())
+        if alike > COLLAPSED and self._report.errors > self._report.errors_euclid:
+            warnings.warn(
+                f"the metric collapsed: {alike:.0%} of the rows are at distance 0 from a row of "
+                "another class. Classes overlap too much for this objective, which is then least "
+                f"where all rows are alike; raise distortion (now {self.distortion:g}; try 0.1 "
+                "and 1), leave out columns that are nearly constant, or take objective='count'",
+                stacklevel=3,
+            )
 
     def _errors(self, w: ndarray, Z: ndarray, codes: ndarray, k: int) -> ndarray:
         options = {"k": k, "rho": float(self.rho), "epsilon": float(self.epsilon)}
