@@ -226,8 +226,9 @@ def write(page: Page, chosen: tuple[int, ...]) -> None:
         page.table(
             {"OPML": "One layer OPML", "MOML": "One layer MOML"}.get(kind, "Stack of three"),
             f"{text} *Of copying*: ours over copies of a d x d matrix per second, one reading and "
-            "one writing of memory for each triplet (far above 2 the matrices of the copy happened to "
-            "lie badly); *active*: triplets that change the first layer; *difference*: of L to NumPy's, relative.",
+            "one writing of memory for each triplet (far above 2 the matrices of the copy happened "
+            "to lie badly); *active*: triplets that change the first layer; *difference*: of L to "
+            "NumPy's, relative.",
             [*header, "of copying", "active", "difference"],
             rows,
         )
