@@ -31,5 +31,15 @@ def test_of_equal_errors_the_smaller_gamma_is_chosen(monkeypatch):
     errors = {1e-4: 0.2, 3e-4: 0.1, 1e-3: 0.1, 3e-3: 0.3, 1e-2: 0.1, 3e-2: 0.4, 1e-1: 0.5}
     monkeypatch.setattr(cells, "fitted_stack", lambda X, y, options, gamma, seed: (gamma, 0.0))
     monkeypatch.setattr(cells, "accuracy", lambda gamma, *_: 1 - errors[gamma])
-    X = np.zeros((58, 2))
-    assert cells.choose(X, Y, [np.arange(58)] * 3, {}) == 3e-4
+    assert cells.choose(np.zeros((58, 2)), Y, {}, 0) == 3e-4
+
+
+def test_a_gamma_at_which_layers_run_away_is_not_chosen(monkeypatch):
+    def fitted(X, y, options, gamma, seed):
+        if gamma > 1e-4:
+            raise FloatingPointError
+        return gamma, 0.0
+
+    monkeypatch.setattr(cells, "fitted_stack", fitted)
+    monkeypatch.setattr(cells, "accuracy", lambda *_: 0.1)
+    assert cells.choose(np.zeros((58, 2)), Y, {}, 0) == 1e-4
