@@ -41,9 +41,9 @@ class Domain:
 
     name: str
     items: Tensor
-    labels: Int64[np.ndarray, " n"]
+    labels: Int64[np.ndarray, " _"]
     class_names: tuple[str, ...]
-    identities: Int64[np.ndarray, " n"]
+    identities: Int64[np.ndarray, " _"]
 
     def __post_init__(self):
         n = len(self.items)

@@ -94,14 +94,14 @@ class Vocabulary:
 
 
 def word_vectors(
-    tokens: Iterable[Int64[Tensor, "n length"]],
+    tokens: Iterable[Int64[Tensor, "_ _"]],
     size: int,
     *,
     dim: int = 100,
     window: int = 5,
     smoothing: float = 0.75,
     power: float = 0.5,
-) -> Float32[Tensor, "size dim"]:
+) -> Float32[Tensor, "_ _"]:
     """Vectors of words from unlabelled texts: what stands near the same words is near.
 
     Counts of words within a window become positive pointwise mutual information, with counts of
@@ -120,7 +120,7 @@ def word_vectors(
         power: of the singular values, in [0, 1].
 
     Returns:
-        A row a token; those of padding and of words that do not occur are 0.
+        A row a token (size, dim); those of padding and of words that do not occur are 0.
 
     Raises:
         InputError: `dim` is not below the size of the vocabulary, or no two words occur together.
@@ -148,7 +148,7 @@ def word_vectors(
     found = left[:, ::-1] * values[::-1] ** power
     found *= np.sign(found[np.abs(found).argmax(0), np.arange(dim)])  # else of either sign
     found /= np.sqrt(3 * np.square(found[of_word > 0]).mean())
-    found[PADDING] = 0
+    found[of_word == 0] = 0
     return torch.from_numpy(found.astype(np.float32))
 
 
