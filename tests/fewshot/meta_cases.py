@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from torch import nn
 
 from tupelo.fewshot import Domain, Episode, FewShot, Matching, MetaCell, MetaMetricLearner, conv4
 
@@ -12,15 +13,22 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def network(head=None, *, width=3, seed=0):
+def network(head=None, *, width=3, seed=0, smooth=False):
+    """`smooth`: an encoder whose gradient can be differentiated again."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return FewShot(conv4(width=width, size=SIDE), head or Matching(), mean=(1.0,), std=(-1.0,))
+        if smooth:
+            layers = nn.Conv2d(1, 3, 3, stride=4), nn.BatchNorm2d(3), nn.Tanh(), nn.Flatten()
+            encoder = nn.Sequential(*layers)
+        else:
+            encoder = conv4(width=width, size=SIDE)
+        return FewShot(encoder, head or Matching(), mean=(1.0,), std=(-1.0,))
 
 
-def learner(head=None, *, hidden=3, cell=None, **options):
+def learner(head=None, *, hidden=3, cell=None, smooth=False, **options):
     cell = cell or MetaCell(hidden, generator=seeded(1))
-    return MetaMetricLearner(network(head), cell=cell, steps=options.pop("steps", 2), **options)
+    inner = network(head, smooth=smooth)
+    return MetaMetricLearner(inner, cell=cell, steps=options.pop("steps", 2), **options)
 
 
 def pictures(labels, seed=0):

@@ -87,7 +87,7 @@ def test_the_loss_is_differentiated_through_the_updates_with_constant_gradients(
 
 def test_the_path_through_the_gradients_is_left_out():
     """With it the gradient of c_0 is another: the rule of first order is not a matter of words."""
-    model = learner(steps=2).double()
+    model = learner(steps=2, smooth=True).double()
     given = doubled(task((4, 4)))
     first = gradients_of(model, model.loss(given, seeded(2)).total)[0]
     generator = seeded(2)

@@ -142,19 +142,12 @@ def evaluate(
     with told_of_episodes(debug) as screen:
         if part not in (None, "all", "train", "validation", "test"):
             raise InputError(f"--part must be all, train, validation or test, got {part}")
-        from tupelo.fewshot import Layout
         from tupelo.recipes import fewshot_using as using
         from tupelo.recipes.places import write_text
 
         opened = using.open_run(run)
-        trained = opened.recipe
-        layout = Layout(
-            ways or opened.fixed_ways or (trained.ways if trained else 5),
-            shots or (trained.shots if trained else 1),
-            queries or (trained.queries if trained else None) or 15,
-            unlabelled=trained.unlabelled if trained and shots is None else 0,
-        )
-        using.check_ways(opened, layout.ways, f"--ways {layout.ways}")
+        if ways is not None:
+            using.check_ways(opened, ways, f"--ways {ways}")
         chosen = part or using.usual_part(opened, source)
         data = using.read_like(
             opened,
@@ -165,6 +158,7 @@ def evaluate(
             progress=screen.reading,
         )
         pictures, note = using.part_of(opened, data, chosen, source)
+        layout = using.layout_for(opened, pictures, ways=ways, shots=shots, queries=queries)
         scores = using.judged(
             opened, pictures, layout, episodes=episodes, seed=seed, watcher=screen
         )

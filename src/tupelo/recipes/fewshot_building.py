@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Int64
 
 from tupelo.data import ImageData, ImageSet, rotated
 from tupelo.data.decode import BadPicture
@@ -234,12 +235,15 @@ def resolve(recipe: FewShotRecipe, data: ImageData) -> FewShotRecipe:
         "size": train.size[0],
         "channels": str(train.channels),
         "queries": min(
-            [_queries(np.bincount(part.labels), recipe.ways, recipe.shots, most) for part in judged]
+            [
+                fitting_queries(np.bincount(part.labels), recipe.ways, recipe.shots, most)
+                for part in judged
+            ]
             or [most]
         ),
         "train_ways": ways,
         "train_shots": shots,
-        "train_queries": _queries(counts, ways, shots, usual.queries),
+        "train_queries": fitting_queries(counts, ways, shots, usual.queries),
         "per_batch": usual.per_batch,
         "steps": usual.steps,
         "halve_every": usual.halve_every,
@@ -252,8 +256,8 @@ def resolve(recipe: FewShotRecipe, data: ImageData) -> FewShotRecipe:
     return checked(FewShotRecipe, {**given, **open_, "source": source})
 
 
-def _queries(counts: np.ndarray, ways: int, shots: int, most: int) -> int:
-    """Queries a class: what most classes have, or as many as an episode needs; at least 1."""
+def fitting_queries(counts: Int64[np.ndarray, " n"], ways: int, shots: int, most: int) -> int:
+    """Queries a class: what most classes have, or as many as an episode needs have; at least 1."""
     spare = int(np.sort(counts)[::-1][min(ways, len(counts)) - 1]) - shots
     typical = int(np.median(counts)) - shots  # so that most classes take part
     return max(1, min(most, spare, typical if typical >= 1 else spare))

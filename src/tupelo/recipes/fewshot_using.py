@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from tupelo import fewshot
 from tupelo.data import ImageData, ImageSet, images
 from tupelo.data.decode import Frame
@@ -13,7 +15,12 @@ from tupelo.data.pictures import Progress
 from tupelo.errors import CheckpointError, DataError, InputError
 from tupelo.fewshot import Calibration, FewShot, Layout
 from tupelo.recipes.fewshot import Watcher, read_calibration
-from tupelo.recipes.fewshot_building import judged_layout, read_data, source_of
+from tupelo.recipes.fewshot_building import (
+    fitting_queries,
+    judged_layout,
+    read_data,
+    source_of,
+)
 from tupelo.recipes.fewshot_measuring import Scores, Task, embed, measure, some_tasks
 from tupelo.recipes.fewshot_recipe import FewShotRecipe
 from tupelo.recipes.reading import checked, read_recipe
@@ -137,6 +144,28 @@ def part_of(opened: Opened, data: ImageData, part: str, source: str) -> tuple[Im
             "--part test has classes it never saw"
         )
     return chosen, note
+
+
+def layout_for(
+    opened: Opened,
+    pictures: ImageSet,
+    *,
+    ways: int | None,
+    shots: int | None,
+    queries: int | None,
+) -> Layout:
+    """The episodes in which a learner is judged; what is not given is as it was trained.
+
+    Raises:
+        InputError: the learner answers among another number of classes, or as `Layout`.
+    """
+    recipe = opened.recipe
+    n = ways or opened.fixed_ways or (recipe.ways if recipe else 5)
+    check_ways(opened, n, f"--ways {n}")
+    k = shots or (recipe.shots if recipe else 1)
+    most = (recipe.queries if recipe else None) or 15
+    asked = queries or fitting_queries(np.bincount(pictures.labels), n, k, most)
+    return Layout(n, k, asked, unlabelled=recipe.unlabelled if recipe and shots is None else 0)
 
 
 def judged(
