@@ -188,6 +188,11 @@ def load(
     run = Path(run)
     folder = run / "model" if (run / "model").is_dir() else run
     if not (folder / "model.safetensors").is_file():
+        if (folder / "fewshot.safetensors").is_file() or (folder / "meta.safetensors").is_file():
+            raise CheckpointError(
+                f"{run} holds a few-shot learner; tupelo fewshot evaluate and classify use it, and "
+                "tupelo.fewshot.load reads it"
+            )
         if (run / "checkpoint").is_dir() or (run / "recipe.yaml").is_file():
             raise CheckpointError(
                 f"{run} is a run that has not finished; repeat its tupelo train command to "

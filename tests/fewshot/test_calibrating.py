@@ -174,6 +174,17 @@ def test_the_nearest_layout_is_taken():
     assert found.near(2, 100).temperature == 2.05
 
 
+def test_between_numbers_of_shots_the_temperature_is_interpolated():
+    table = [(2, 1, 8.0), (5, 1, 0.9), (5, 4, 0.3), (5, 9, 0.2)]
+    found = Calibration(tuple(Temperature(w, s, t, 0.5, 0.1, 0.0, 10) for w, s, t in table))
+    assert found.at(5, 4) == pytest.approx(0.3)
+    assert found.at(6, 2) == pytest.approx((0.9 * 0.3) ** 0.5)  # 2 is halfway from 1 to 4 in ratios
+    assert found.at(5, 4) > found.at(5, 5.5) > found.at(5, 9)
+    assert found.at(4, 1) == pytest.approx(0.9)
+    assert found.at(90, 50) == pytest.approx(0.2)
+    assert found.at(2, 30) == pytest.approx(8.0)
+
+
 def test_it_is_kept_as_plain_values():
     found = Calibration((Temperature(5, 1, 1.25, 0.5, 0.1, 0.01, 100),))
     assert Calibration.from_dict(json.loads(json.dumps(found.as_dict()))) == found
@@ -196,3 +207,16 @@ def test_layouts_that_the_classes_allow():
     ]
     assert layouts_to_calibrate(np.arange(12), 5, 1) == []
     assert layouts_to_calibrate(np.repeat(np.arange(3), 9), 20, 1)[-1] == (3, 5)
+
+
+def test_uneven_classes_are_calibrated_with_what_they_have():
+    z, _ = rows(classes=1, each=5 * 20 + 5 * 3)
+    labels = np.repeat(np.arange(10), [20] * 5 + [3] * 5)
+    layouts = layouts_to_calibrate(labels, 8, 1)
+    assert (8, 1) in layouts
+    told = []
+    found = calibrate(
+        Prototypical(), z, labels, layouts, episodes=3, progress=lambda *at: told.append(at)
+    )
+    assert len(found.temperatures) == len(layouts)
+    assert told[-1] == (len(layouts), len(layouts))

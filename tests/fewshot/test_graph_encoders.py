@@ -1,3 +1,4 @@
+import copy
 import json
 
 import pytest
@@ -20,32 +21,62 @@ def test_parameters_of_the_published_encoders():
     assert count(graph_encoder(84)) == convolutions + norms + 6400 * 128 + 128 + 256
 
 
-@pytest.mark.parametrize(
-    ("size", "sides"), [(28, [14, 7, 5, 3]), (84, [42, 20, 10, 5])], ids=["28", "84"]
-)
-def test_sides_of_the_maps(size, sides):
-    encoder, seen = graph_encoder(size, width=4), []
-    for block in encoder.blocks:
-        if isinstance(block, nn.Sequential):
-            block.register_forward_hook(lambda *call: seen.append(call[2].shape[2]))
-    encoder(torch.rand(2, encoder.channels, size, size))
-    assert seen == sides
+def plain(encoder):
+    """The published layers, in the published order, with the weights of an encoder."""
+    dropout = iter(encoder.dropout)
+    if encoder.size == 28:  # padding, maximum, slope, dropout behind
+        kinds = [(1, True, 0.1, False)] * 2 + [(0, False, 0.1, False)] * 2
+    else:
+        kinds = [(1, True, 0.2, False), (0, True, 0.2, False)] + [(1, True, 0.2, True)] * 2
+    blocks = [module for module in encoder.blocks if not isinstance(module, nn.Dropout2d)]
+    layers = []
+    for block, (padding, pool, slope, drops) in zip(blocks, kinds, strict=True):
+        after, before = block.conv.weight.shape[:2]
+        conv = nn.Conv2d(before, after, 3, padding=padding, bias=False)
+        conv.weight = block.conv.weight
+        layers += [conv, copy.deepcopy(block.norm)]
+        layers += [nn.MaxPool2d(2)] if pool else []
+        layers += [nn.LeakyReLU(slope)]
+        layers += [nn.Dropout2d(next(dropout))] if drops else []
+    first = encoder.head[0]
+    last = nn.Linear(first.in_features, first.out_features, bias=encoder.size == 84)
+    last.weight = first.weight
+    if encoder.size == 84:
+        last.bias = first.bias
+    layers += [nn.Flatten(), last, copy.deepcopy(encoder.head[1])]
+    return nn.Sequential(*layers, *([nn.LeakyReLU(0.01)] if encoder.size == 28 else []))
 
 
-def test_the_maximum_comes_before_the_activation_and_what_stands_at_the_end():
-    small, large = graph_encoder(), graph_encoder(84)
-    for encoder, slope in ((small, 0.1), (large, 0.2)):
-        names = [type(module).__name__ for module in encoder.blocks[0]]
-        assert names == ["Conv2d", "BatchNorm2d", "MaxPool2d", "LeakyReLU"]
-        assert encoder.blocks[0][3].negative_slope == slope
-        assert all(m.bias is None for m in encoder.modules() if isinstance(m, nn.Conv2d))
-    names = [type(module).__name__ for module in small.head]
-    assert names == ["Linear", "BatchNorm1d", "LeakyReLU"]
-    assert small.head[0].bias is None
-    assert small.head[2].negative_slope == 0.01
-    assert [type(module).__name__ for module in large.head] == ["Linear", "BatchNorm1d"]
-    dropped = [m.p for m in large.modules() if isinstance(m, nn.Dropout2d)]
-    assert dropped == [0.4, 0.5]
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("size", "sides"), [(28, [14, 7, 5, 3]), (84, [42, 20, 10, 5])])
+def test_published_layers_in_the_published_order(size, sides, training):
+    torch.manual_seed(0)
+    encoder = graph_encoder(size, width=8, dim=6, dropout=None if size == 28 else (0.4, 0.5))
+    encoder = encoder.double().train(training)
+    for module in encoder.modules():
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):  # as training may leave them
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+    images, expected, seen = (
+        torch.rand(5, encoder.channels, size, size).double(),
+        plain(encoder),
+        [],
+    )
+    for module in expected:
+        if isinstance(module, nn.LeakyReLU):
+            module.register_forward_hook(lambda *call: seen.append(call[2].shape[2:]))
+    torch.manual_seed(1)  # of dropout
+    reference = expected.train(training)(images)
+    torch.manual_seed(1)
+    torch.testing.assert_close(encoder(images), reference)
+    assert [tuple(shape) for shape in seen[:4]] == [(side, side) for side in sides]
+
+
+def test_published_dropout():
+    assert graph_encoder(84).dropout == (0.4, 0.5)
+    assert [m.p for m in graph_encoder(84).modules() if isinstance(m, nn.Dropout2d)] == [0.4, 0.5]
+    assert not [m for m in graph_encoder().modules() if isinstance(m, nn.Dropout2d)]
 
 
 def test_the_last_layers_keep_their_type_under_autocast():

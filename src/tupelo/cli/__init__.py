@@ -1,6 +1,25 @@
 """The command line: importing a module of commands adds them to the application."""
 
-from tupelo.cli import datasets, demo, exporting, main_job, reporting, searching, tabular
+from tupelo.cli import (
+    datasets,
+    demo,
+    exporting,
+    fewshot,
+    main_job,
+    reporting,
+    searching,
+    tabular,
+)
 from tupelo.cli.app import app
 
-__all__ = ["app", "datasets", "demo", "exporting", "main_job", "reporting", "searching", "tabular"]
+__all__ = [
+    "app",
+    "datasets",
+    "demo",
+    "exporting",
+    "fewshot",
+    "main_job",
+    "reporting",
+    "searching",
+    "tabular",
+]

@@ -12,6 +12,7 @@ import tupelo
 from tupelo.errors import TupeloError
 
 if TYPE_CHECKING:
+    from tupelo.cli.fewshot_screen import FewShotScreen
     from tupelo.cli.lines import Lines
     from tupelo.cli.screen import Screen
     from tupelo.cli.table_screen import TableScreen
@@ -74,6 +75,18 @@ def told_of_tables(debug: bool, *, again: str = "") -> "Iterator[TableScreen]":
     with Console(stderr=True).status("Loading"):
         from tupelo.cli.table_screen import TableScreen  # loads scikit-learn
     screen = TableScreen()
+    with _telling(screen, debug, again):
+        yield screen
+
+
+@contextmanager
+def told_of_episodes(
+    debug: bool, *, again: str = "", aside: bool = False
+) -> "Iterator[FewShotScreen]":
+    """As `told`, for few-shot commands."""
+    with Console(stderr=True).status("Loading"):
+        from tupelo.cli.fewshot_screen import FewShotScreen  # loads torch
+    screen = FewShotScreen(Console(stderr=True, highlight=False) if aside else None)
     with _telling(screen, debug, again):
         yield screen
 

@@ -1,6 +1,7 @@
 """The report of a run: `tupelo report`, and what `tupelo train` draws at its end."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from tupelo.cli.options import as_columns
 from tupelo.errors import DataError, InputError, MissingExtra
 
 if TYPE_CHECKING:
+    from tupelo.cli.lines import Lines
     from tupelo.cli.screen import Screen
     from tupelo.recipes.retrieval import Result
 
@@ -60,9 +62,10 @@ def draw_after_training(result: "Result", screen: "Screen") -> None:
         else:
             screen.line(f"report  tupelo report {result.folder} draws it")
         return
-    try:
-        embedded, *others = [*result.embedded, None]
-        page.write(
+    embedded, *others = [*result.embedded, None]
+
+    def draw() -> Path:
+        return page.write(
             result.folder,
             result.judged if embedded is not None else None,
             embedded,
@@ -70,14 +73,21 @@ def draw_after_training(result: "Result", screen: "Screen") -> None:
             others[0] if others else None,
             progress=screen.drawing,
         )
-        screen.path("report", path)
+
+    drawn_or_told(result.folder, draw, screen)
+
+
+def drawn_or_told(folder: Path, draw: Callable[[], Path], screen: "Lines") -> None:
+    """Draw the page of a run that has just ended; whatever fails, the run is finished."""
+    try:
+        screen.path("report", draw())
     except MissingExtra as error:
         screen.note(f"no report: {error}")
     except Exception as error:
         logger.debug("the report could not be drawn", exc_info=True)
         screen.note(
             f"the report could not be drawn ({type(error).__name__}: {error}); the run itself is "
-            f"complete, and tupelo report {result.folder} --debug shows more"
+            f"complete, and tupelo report {folder} --debug shows more"
         )
 
 
@@ -97,6 +107,9 @@ def _draw(
     from tupelo.report.reading import read
 
     known = read(run)
+    if known.results.get("kind") == "fewshot":
+        _draw_few_shot(run, out, source, part, columns, screen)
+        return
     opened = using.open_run(run)
     chosen = part or str(known.results.get("part") or "")
     given = source or (None if opened.recipe is None else opened.recipe.source)
@@ -128,6 +141,24 @@ def _draw(
         run, pictures, embedded, gallery, searched, part=chosen, out=out, progress=screen.drawing
     )
     screen.path("report", written)
+
+
+def _draw_few_shot(
+    run: Path,
+    out: Path | None,
+    source: str | None,
+    part: str | None,
+    columns: dict[str, str],
+    screen: "Screen",
+) -> None:
+    from tupelo.recipes import fewshot_using as using
+    from tupelo.report import fewshot as pages
+
+    opened = using.open_run(run)
+    pictures, tasks = using.tasks_of(
+        opened, source, part, columns=columns, reading=screen.reading, embedding=screen.embedding
+    )
+    screen.path("report", pages.of_run(run, pictures, tasks, out=out))
 
 
 def _check_target(out: Path | None) -> None:

@@ -7,7 +7,7 @@ support item a class than for ten, so a temperature belongs to a layout: there i
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,7 +23,6 @@ from tupelo.fewshot.learner import EpisodeHead
 
 WAYS, SHOTS = (2, 3, 5, 10, 20, 50), (1, 2, 5, 10)
 SUPPORT_AT_MOST = 200  # items of an episode of the table
-QUERIES = 5  # a class, where there are as many
 SHARPEST = 1e4  # bounds of 1 / T, in units of the logits
 BISECTIONS = 60
 NUMBERS_AT_ONCE = 5_000_000  # of queries x ways x width, which bounds the memory of a chunk
@@ -83,8 +82,8 @@ class Calibration:
 
     >>> table = (Temperature(5, 1, 2.0, 0.8, 0.1, 0.0, 100), Temperature(20, 1, 3.0, 0.6, 0.1, 0.0,
     ...     100))
-    >>> Calibration(table).near(8, 1.5).ways
-    5
+    >>> Calibration(table).near(8, 1.5).ways, round(Calibration(table).at(8, 1.5), 6)
+    (5, 2.0)
     """
 
     temperatures: tuple[Temperature, ...]
@@ -95,6 +94,19 @@ class Calibration:
             self.temperatures,
             key=lambda one: abs(math.log(one.ways / ways)) + abs(math.log(one.shots / shots)),
         )
+
+    def at(self, ways: int, shots: float | int) -> float:
+        """The temperature for a layout.
+
+        That of the table's number of classes nearest to this one, and between its numbers of
+        support items on straight lines of log T over log shots: T depends on them far more.
+        """
+        like = min((one.ways for one in self.temperatures), key=lambda n: abs(math.log(n / ways)))
+        known = sorted(
+            (one.shots, one.temperature) for one in self.temperatures if one.ways == like
+        )
+        at, of = np.log(np.array(known, dtype=np.float64)).T
+        return math.exp(float(np.interp(math.log(shots), at, of)))
 
     def as_dict(self) -> dict[str, Any]:
         """The table as JSON values."""
@@ -185,7 +197,9 @@ def calibrate(
     layouts: Sequence[tuple[int, int]],
     *,
     episodes: int = 200,
+    queries: int = 5,
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
     """Fit a temperature for each layout, and judge it, on episodes of classes that did not train.
 
@@ -195,7 +209,9 @@ def calibrate(
         labels: their classes.
         layouts: (ways, shots) of the episodes; see `layouts_to_calibrate`.
         episodes: to fit a temperature to, and as many again to judge it by.
+        queries: asked of each class, where it has as many.
         seed: of all draws.
+        progress: called with (layouts done, layouts in all).
 
     Raises:
         InputError: the classes do not allow a layout, see `Episodes`, or there is no layout.
@@ -208,8 +224,7 @@ def calibrate(
     counts = np.unique(labels, return_counts=True)[1]
     found = []
     for ways, shots in layouts:
-        queries = _queries(counts, ways, shots)
-        layout = Layout(ways, shots, max(1, queries))
+        layout = Layout(ways, shots, max(1, _queries(counts, ways, shots, queries)))
         seeds = np.random.default_rng([seed, ways, shots]).integers(2**31, size=2)
         fitted, judged = (
             logits_of(head, rows, labels, layout, episodes, seed=int(each)) for each in seeds
@@ -220,6 +235,8 @@ def calibrate(
         after = reliability(torch.softmax(logits.double() / t, 1), right)
         accuracy = float((logits.argmax(1) == right).double().mean())
         found.append(Temperature(ways, shots, t, accuracy, before.error, after.error, episodes))
+        if progress is not None:
+            progress(len(found), len(layouts))
     return Calibration(tuple(found))
 
 
@@ -243,7 +260,7 @@ def layouts_to_calibrate(
         (n, k)
         for n in all_ways
         for k in sorted({shots, *SHOTS})
-        if _queries(counts, n, k) >= 1 and (n * k <= SUPPORT_AT_MOST or (n, k) == (ways, shots))
+        if _queries(counts, n, k, 1) >= 1 and (n * k <= SUPPORT_AT_MOST or (n, k) == (ways, shots))
     ]
 
 
@@ -293,13 +310,13 @@ def in_use(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def _queries(counts: np.ndarray, ways: int, shots: int) -> int:
+def _queries(counts: np.ndarray, ways: int, shots: int, most: int) -> int:
     """Queries a class that as many classes as an episode needs can give; 0: no such episode."""
     if len(counts) < ways:
         return 0
     spare = int(np.sort(counts)[-ways]) - shots
-    enough = int(np.median(counts)) - shots  # where most classes have them, most take part
-    return max(0, min(QUERIES, enough if enough >= 1 else spare))
+    typical = int(np.median(counts)) - shots  # so that most classes take part
+    return max(0, min(most, spare, typical if typical >= 1 else spare))
 
 
 def _check(values: Tensor, labels: Tensor) -> None:

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tupelo.errors import InputError
+from tupelo.fewshot.blocks import block
 
 BLOCKS = 4
 
@@ -62,7 +63,9 @@ class Conv4(nn.Module):
                 f"the data set with size={self.size}, channels={self.channels} or build the "
                 "encoder for these"
             )
-        return self.blocks(images).flatten(1)
+        for conv, norm, _, _ in self.blocks:  # pyright: ignore[reportGeneralTypeIssues]
+            images = block(images, conv, norm)
+        return images.flatten(1)
 
     def options(self) -> dict:
         """The arguments that build this encoder again."""

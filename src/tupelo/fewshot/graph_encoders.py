@@ -5,10 +5,27 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tupelo.errors import InputError
+from tupelo.fewshot.blocks import block
 
 SIZES = (28, 84)
+
+
+class _Block(nn.Module):
+    """Convolution without bias, batch normalisation, perhaps maximum over 2 x 2, leaky ReLU."""
+
+    def __init__(self, before: int, after: int, *, padding: int, pool: bool, slope: float):
+        super().__init__()
+        self.conv = nn.Conv2d(before, after, 3, padding=padding, bias=False)
+        self.norm = nn.BatchNorm2d(after)
+        self.pool, self.slope = pool, slope
+
+    def forward(self, maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b f h2 w2"]:
+        if self.pool:
+            return block(maps, self.conv, self.norm, slope=self.slope)
+        return F.leaky_relu(self.norm(self.conv(maps)), self.slope, inplace=True)
 
 
 class GraphEncoder(nn.Module):
@@ -114,10 +131,10 @@ def _of_28(
     channels: int, width: int, dim: int, _: Sequence[float]
 ) -> tuple[nn.Sequential, nn.Sequential]:
     blocks = nn.Sequential(
-        _block(channels, width, padding=1, pool=True, slope=0.1),
-        _block(width, width, padding=1, pool=True, slope=0.1),
-        _block(width, width, padding=0, pool=False, slope=0.1),
-        _block(width, width, padding=0, pool=False, slope=0.1),
+        _Block(channels, width, padding=1, pool=True, slope=0.1),
+        _Block(width, width, padding=1, pool=True, slope=0.1),
+        _Block(width, width, padding=0, pool=False, slope=0.1),
+        _Block(width, width, padding=0, pool=False, slope=0.1),
     )
     head = nn.Sequential(
         nn.Linear(9 * width, dim, bias=False), nn.BatchNorm1d(dim), nn.LeakyReLU(0.01, inplace=True)
@@ -130,20 +147,11 @@ def _of_84(
 ) -> tuple[nn.Sequential, nn.Sequential]:
     second, third, fourth = width * 3 // 2, width * 2, width * 4
     blocks = nn.Sequential(
-        _block(channels, width, padding=1, pool=True, slope=0.2),
-        _block(width, second, padding=0, pool=True, slope=0.2),
-        _block(second, third, padding=1, pool=True, slope=0.2),
+        _Block(channels, width, padding=1, pool=True, slope=0.2),
+        _Block(width, second, padding=0, pool=True, slope=0.2),
+        _Block(second, third, padding=1, pool=True, slope=0.2),
         nn.Dropout2d(dropout[0]),
-        _block(third, fourth, padding=1, pool=True, slope=0.2),
+        _Block(third, fourth, padding=1, pool=True, slope=0.2),
         nn.Dropout2d(dropout[1]),
     )
     return blocks, nn.Sequential(nn.Linear(25 * fourth, dim), nn.BatchNorm1d(dim))
-
-
-def _block(before: int, after: int, *, padding: int, pool: bool, slope: float) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(before, after, 3, padding=padding, bias=False),
-        nn.BatchNorm2d(after),
-        nn.MaxPool2d(2) if pool else nn.Identity(),
-        nn.LeakyReLU(slope, inplace=True),
-    )

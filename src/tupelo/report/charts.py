@@ -7,10 +7,12 @@ from tupelo.report import scores
 from tupelo.report.figures import Drawn, curves
 from tupelo.training.logs import Row
 
-LEFT_OUT = (  # counts, and what equals Recall@1
+LEFT_OUT = (  # counts, what equals Recall@1, and what stands beside an accuracy
     "val/n_queries", "val/n_gallery", "val/n_unmatched", "val/collapsed", "val/precision@1",
+    "val/interval",
 )  # fmt: skip
-SHOWN_FIRST = ("val/map@r", "val/r_precision", "val/recall@1", "val/nmi")
+SHOWN_FIRST = ("val/map@r", "val/r_precision", "val/recall@1", "val/nmi", "val/accuracy")
+CHOOSES = ("val/map@r", "val/accuracy")  # whichever is there
 SMALL_AT_MOST = 9
 
 
@@ -21,7 +23,7 @@ class Charts(NamedTuple):
         large: the loss with its parts, and validation.
         small: everything else.
         note: what was left out.
-        best_step: of the highest validation MAP@R, or None.
+        best_step: of the highest validation MAP@R or accuracy, or None.
     """
 
     large: list[Drawn]
@@ -80,11 +82,12 @@ def training_charts(rows: Sequence[Row]) -> Charts:
 
 
 def best_step(rows: Sequence[Row]) -> int | None:
-    """The first step of the highest validation MAP@R, whose weights are kept."""
-    scored = [row for row in rows if row.get("val/map@r", float("nan")) >= 0]
-    if not scored:
-        return None
-    return int(max(scored, key=lambda row: row["val/map@r"])["step"])
+    """The first step of the highest validation MAP@R or accuracy, whose weights are kept."""
+    for name in CHOOSES:
+        scored = [row for row in rows if row.get(name, float("nan")) >= 0]
+        if scored:
+            return int(max(scored, key=lambda row: row[name])["step"])
+    return None
 
 
 def _before(columns: list[str], name: str) -> list[str]:
@@ -114,5 +117,6 @@ def _title(name: str) -> str:
         "lr": "Learning rate",
         "gradient": "Norm of the gradient",
         "images_per_second": "Pictures per second",
+        "accuracy": "Accuracy on the way",
     }
     return known.get(name, name)

@@ -30,7 +30,7 @@ class Judge(NamedTuple):
         best: the name of the one, the higher the better, that chooses the best weights.
     """
 
-    measure: Callable[[nn.Module], dict[str, float]]
+    measure: Callable[[Any], dict[str, float]]
     best: str
 
 
