@@ -24,14 +24,25 @@ def tasks(seed=0, **options):
     return Tasks(domains, **{"shots": 2, "queries": 2, "seed": seed} | options)
 
 
+def small(**options):
+    """One convolution: what is tested here does not depend on the encoder."""
+    return learner(smooth=True, **options)
+
+
 def run(out=None, settings=SETTINGS, **options):
-    model = learner()
+    model = small()
     found = meta_fit(model, tasks(), validate=tasks(7), out=out, settings=settings, **options)
     return model, found
 
 
+@pytest.fixture(scope="module")
+def straight():
+    """A run without interruption."""
+    return run()
+
+
 def test_what_is_learned_is_c_0_and_the_cell():
-    model = learner()
+    model = small()
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     meta_fit(model, tasks(), settings=MetaSettings(episodes=2))
     changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
@@ -61,7 +72,7 @@ def test_the_best_weights_stay_in_the_model():
     model, found = run(
         settings=MetaSettings(episodes=8, validate_every=1, validate_tasks=3, lr=1e-2)
     )
-    again = learner()
+    again = small()
     meta_fit(again, tasks(), settings=MetaSettings(episodes=found.best_episode, lr=1e-2))
     assert torch.equal(model.start, again.start)
 
@@ -78,7 +89,7 @@ def test_patience_stops():
 def test_several_tasks_a_step_are_averaged():
     models = []
     for per_step in (1, 2):
-        model = learner()
+        model = small()
         meta_fit(model, tasks(), settings=MetaSettings(episodes=3, per_step=per_step))
         models.append(model)
     assert not torch.equal(models[0].start, models[1].start)
@@ -99,9 +110,9 @@ def test_a_finished_run_is_not_trained_again_and_may_be_continued(tmp_path):
     assert torch.equal(model.start, again.start)
     assert same.history == found.history
     longer = MetaSettings(**vars(SETTINGS) | {"episodes": 16})
-    straight, _ = run(settings=longer)
+    wanted, _ = run(settings=longer)
     resumed, _ = run(tmp_path, settings=longer)
-    assert torch.equal(resumed.start, straight.start)
+    assert torch.equal(resumed.start, wanted.start)
 
 
 def in_process(out, started, pause):
@@ -115,7 +126,7 @@ def in_process(out, started, pause):
     run(Path(out), progress=slow)
 
 
-def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path, straight):
     context = multiprocessing.get_context("fork")
     started = context.Event()
     process = context.Process(target=in_process, args=(tmp_path, started, 600.0))
@@ -126,9 +137,9 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
     told = []
     resumed, found = run(tmp_path, progress=told.append)
     assert told[0].episode == 7  # the checkpoint at 6 was the last
-    straight, wanted = run()
+    model, wanted = straight
     for (name, one), other in zip(
-        resumed.state_dict().items(), straight.state_dict().values(), strict=True
+        resumed.state_dict().items(), model.state_dict().values(), strict=True
     ):
         assert torch.equal(one, other), name
     assert found.history == wanted.history
@@ -136,14 +147,14 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
 
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, caplog):
-    straight, _ = run(tmp_path)
+    model, _ = run(tmp_path)
     newest = max((tmp_path / "checkpoint").glob("last-*"))
     (newest / "tensors.safetensors").write_bytes(b"")
     told = []
     resumed, _ = run(tmp_path, progress=told.append)
     assert "passing over a damaged checkpoint" in caplog.text
     assert told[0].episode == 10
-    assert torch.equal(resumed.start, straight.start)
+    assert torch.equal(resumed.start, model.start)
 
 
 def test_another_run_in_the_folder_is_refused(tmp_path):
@@ -151,25 +162,25 @@ def test_another_run_in_the_folder_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"belongs to another run: settings.lr was 0.01, is"):
         run(tmp_path, settings=MetaSettings(**vars(SETTINGS) | {"lr": 0.5}))
     with pytest.raises(CheckpointError, match=r"options\..steps was 2, is 3"):
-        meta_fit(learner(steps=3), tasks(), validate=tasks(7), out=tmp_path, settings=SETTINGS)
+        meta_fit(small(steps=3), tasks(), validate=tasks(7), out=tmp_path, settings=SETTINGS)
     with pytest.raises(CheckpointError, match=r"tasks.seed was 0, is 1"):
-        meta_fit(learner(), tasks(1), validate=tasks(7), out=tmp_path, settings=SETTINGS)
+        meta_fit(small(), tasks(1), validate=tasks(7), out=tmp_path, settings=SETTINGS)
 
 
-def test_a_full_disk_loses_no_training(tmp_path, monkeypatch, caplog):
+def test_a_full_disk_loses_no_training(tmp_path, monkeypatch, caplog, straight):
     def full(*arguments):
         raise OSError("no space left")
 
     monkeypatch.setattr("tupelo.checkpoints.save", full)
     model, _ = run(tmp_path)
     assert "cannot write to" in caplog.text
-    assert torch.equal(model.start, run()[0].start)
+    assert torch.equal(model.start, straight[0].start)
 
 
 def test_a_task_that_diverges_is_named():
     source = tasks()
     source.domains[0].items[:] = 0
-    model = learner()
+    model = small()
     with torch.no_grad():
         model.start.fill_(float("inf"))
     with pytest.raises(
