@@ -26,8 +26,8 @@ TITLE = "Few-shot learning: characters and colour"
 SEEDS = (0, 1, 2)
 WORKERS = 2
 OMNIGLOT = Plan("omniglot", 28, ways=20, shots=1, queries=15, steps=400, halve_every=100, every=100)
-FULL = replace(OMNIGLOT, ways=60, queries=5, steps=2000, halve_every=400, every=200, turned=True)
-FULL5 = replace(FULL, shots=5, steps=1000, halve_every=200, every=200, tasks=("5w5s", "20w5s"))
+FULL = replace(OMNIGLOT, ways=60, queries=5, steps=5000, halve_every=800, every=250, turned=True)
+FULL5 = replace(FULL, shots=5, steps=2500, halve_every=400, tasks=("5w5s", "20w5s"))
 COLOUR = Plan(
     "tiny_imagenet_fewshot", 32, ways=20, shots=1, queries=15, steps=400, halve_every=100, every=200
 )
@@ -51,7 +51,9 @@ def setting(plan: Plan, method: str) -> str:
 def cells(part: str, seeds: Sequence[int]) -> dict[str, tuple]:
     """The cells of one part, by key."""
     plan, methods = PARTS[part]
-    keys = {f"{setting(plan, method)}/{seed}": (method, seed) for seed in seeds for method in methods}
+    keys = {
+        f"{setting(plan, method)}/{seed}": (method, seed) for seed in seeds for method in methods
+    }
     return {key: (cell, key, method, plan, seed) for key, (method, seed) in keys.items()}
 
 
@@ -123,7 +125,10 @@ def write_gains(page: Page) -> None:
             shown = []
             for task in plan.tasks:
                 pairs = zip(found, plain, strict=True)
-                gains = [100 * (a["test"][task]["accuracy"] - b["test"][task]["accuracy"]) for a, b in pairs]
+                gains = [
+                    100 * (a["test"][task]["accuracy"] - b["test"][task]["accuracy"])
+                    for a, b in pairs
+                ]
                 sure = "*" if len(gains) > 1 and (min(gains) > 0 or max(gains) < 0) else ""
                 shown.append(f"{task} {fmean(gains):+.1f}{sure}")
             table.append([f"{plan.dataset}, {plan.shots} shot", name, ", ".join(shown)])
@@ -155,7 +160,16 @@ def write_graphs(page: Page) -> None:
             steps, task = name.split("|")
             values = [100 * run["accuracy"] for run in each]
             interval = fmean(100 * run["interval"] for run in each)
-            table.append([dataset, task, method, steps, f"{seeds_summary(values, 2)} ({interval:.2f})", len(each)])
+            table.append(
+                [
+                    dataset,
+                    task,
+                    method,
+                    steps,
+                    f"{seeds_summary(values, 2)} ({interval:.2f})",
+                    len(each),
+                ]
+            )
     if table:
         page.table(
             "Graph networks",
@@ -241,8 +255,8 @@ def main() -> None:
             page.once("cost/" + "/".join(map(str, each)), lambda each=each: cost(*each))
     else:
         for seed in SEEDS[: given.seeds]:  # a page with every setting after the first seed
-            for part in given.parts:
-                page.all(cells(part, [seed]), given.workers)
+            missing = [cells(part, [seed]) for part in given.parts]
+            page.all({key: each for part in missing for key, each in part.items()}, given.workers)
     write(page)
     page.write("python benchmarks/fewshot_results.py", SEEDS)
 
