@@ -134,6 +134,12 @@ def test_train_refuses(letters, tmp_path, options, text):
     assert "Traceback" not in result.output
 
 
+def test_the_help_of_train_names_values_in_words():
+    text = said(fewshot("train", "--help"))
+    assert "--margin X|rule of it: a number" in text.replace("  ", " ")
+    assert "typing." not in text
+
+
 def test_a_run_of_another_recipe_is_not_overwritten(run, letters):
     result = fewshot("train", letters, "--out", run[0], *QUICK, "--width", "5")
     assert result.exit_code == 2
@@ -180,7 +186,9 @@ def test_evaluate_on_other_pictures_takes_all(run, letters, tmp_path):
 def test_evaluate_refuses(run, letters):
     out, _ = run
     cases = [
-        (["--ways", "3"], "an episode takes 3 classes"),
+        (["--ways", "3"], "the test part, whose classes the run keeps apart: an episode takes 3 c"),
+        (["--ways", "3"], "lower ways, shots or queries; or give --part all"),
+        (["--ways", "13", "--part", "all"], "or queries"),
         (["--part", "tests"], "--part must be all, train, validation or test"),
         (["--episodes", "0"], "at least 1"),
     ]
@@ -198,7 +206,8 @@ def test_classify_answers_with_probabilities_and_neighbours(run, support, letter
     assert result.exit_code == 0, result.output
     text = said(result)
     assert "support 6 pictures of 3 classes, 1 to 3 each" in text
-    assert "of answers were right (validation classes)" in text
+    assert "% right answers: so many were among" in text
+    assert "calibration by" in text
     assert text.count("near class") == 3
     assert "is a copy of class09/0.png of the support, so its answer was known" in text
 
@@ -240,10 +249,13 @@ def test_classify_refuses(run, support, letters, tmp_path):
     query = letters / "class05/7.png"
     cases = [
         ([out, "--support", support, tmp_path / "none.png"], "none.png cannot be used: file not"),
+        ([out, "--support", tmp_path / "no", query], "--support: source"),
         ([out, "--support", tmp_path / "no", query], "does not exist"),
+        ([out, "--support", support / "class05", query], "holds no class folders"),
         ([out, "--support", support, query, "--temperature", "-1"], "temperature must be a number"),
         ([out, "--support", support, query, "--html", tmp_path], "--html must be a file"),
         ([tmp_path, "--support", support, query], "holds no run; give the folder that tupelo f"),
+        ([tmp_path, "--support", support, query], "Cannot use what was saved"),
     ]
     for arguments, text in cases:
         result = fewshot("classify", *arguments)

@@ -164,13 +164,16 @@ def test_one_class_is_refused(opened, tmp_path):
 
 def test_a_support_without_class_folders_is_refused(opened, tmp_path):
     folder = draw(tmp_path / "flat", {"": 3})
-    with pytest.raises(DataError, match="holds no class folders"):
+    with pytest.raises(DataError, match=r"--support: .*flat holds no class folders"):
         job.read_support(opened, str(folder))
 
 
 def test_queries_of_which_none_can_be_read(opened, support, tmp_path):
     (tmp_path / "notes.txt").write_text("no picture")
-    with pytest.raises(DataError, match=r"none.png cannot be used: file not found; .*notes.txt"):
+    with pytest.raises(
+        DataError,
+        match=r"none.png cannot be used: file not found; .*notes.txt cannot be used: not an image",
+    ):
         job.read_queries(opened, [str(tmp_path / "none.png"), str(tmp_path / "notes.txt")])
 
 

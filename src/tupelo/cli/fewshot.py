@@ -160,7 +160,13 @@ def evaluate(
         pictures, note = using.part_of(opened, data, chosen, source)
         layout = using.layout_for(opened, pictures, ways=ways, shots=shots, queries=queries)
         scores = using.judged(
-            opened, pictures, layout, episodes=episodes, seed=seed, watcher=screen
+            opened,
+            pictures,
+            layout,
+            episodes=episodes,
+            seed=seed,
+            watcher=screen,
+            part=chosen,
         )
         name = f"{layout.ways}-way-{layout.shots}-shot.json"
         place = run / "evaluated" / name if out is None else out

@@ -274,13 +274,12 @@ class FewShotScreen(Lines, Watcher):
             return
         shots = _count(fitted.shots, "picture", "pictures")
         self.line(
-            f"accuracy  among {fitted.ways} classes with {shots} each, {100 * fitted.accuracy:.0f} "
-            "% of answers were right (validation classes)"
+            f"expect    {100 * fitted.accuracy:.0f} % right answers: so many were among "
+            f"{fitted.ways} validation classes with {shots} each"
         )
         self.line(
-            f"there probabilities were off by {100 * fitted.after:.1f} % on average at their "
-            f"temperature, without by {100 * fitted.before:.1f} %; here it is "
-            f"{found.temperature:.3g}"
+            f"          probabilities were off by {100 * fitted.after:.1f} % on average, before "
+            f"calibration by {100 * fitted.before:.1f} %; temperature {found.temperature:.3g}"
         )
 
     def _left_out(self, which: str, bad: tuple[BadItem, ...]) -> None:

@@ -89,7 +89,13 @@ class Lines(ABC):
     def error(self, error: Exception) -> None:
         """One red panel."""
         self._live.stop()
-        name = {"InputError": "Cannot do this", "DataError": f"Cannot use {self.data}"}
+        name = {
+            "InputError": "Cannot do this",
+            "DataError": f"Cannot use {self.data}",
+            "MissingExtra": "Something is not installed",
+            "CheckpointError": "Cannot use what was saved",
+            "TrainingDiverged": "Training stopped",
+        }
         title = name.get(type(error).__name__, type(error).__name__)
         self.console.print(Panel(escape(str(error)), title=title, style="red", box=box.ROUNDED))
 

@@ -80,7 +80,7 @@ def _kind(name: str, annotation: Any) -> Any:
         return list[str]
     if name == "step_at":
         return list[float]
-    if name == "size":
+    if name in ("size", "margin"):
         return str
     if get_origin(annotation) is Literal:
         return annotation
@@ -89,7 +89,12 @@ def _kind(name: str, annotation: Any) -> Any:
 
 
 def _metavar(kind: Any, name: str) -> str | None:
-    special = {"columns": "NAME=YOURS", "size": "PIXELS", "step_at": "SHARE"}
+    special = {
+        "columns": "NAME=YOURS",
+        "size": "PIXELS",
+        "step_at": "SHARE",
+        "margin": "X|rule",
+    }
     if name in FLAGS:
         return special.get(name, "NAME=VALUE")
     if name in special:

@@ -20,7 +20,7 @@ from torch import Tensor
 from tupelo import fewshot
 from tupelo.data import BadItem, ImageSet
 from tupelo.data.decode import BadPicture, Frame, decode
-from tupelo.data.listing import is_picture, visible
+from tupelo.data.listing import visible
 from tupelo.data.official.places import folder_of, is_named
 from tupelo.data.pictures import FolderFiles, Progress
 from tupelo.errors import DataError, InputError
@@ -165,7 +165,10 @@ def read_support(
         InputError: fewer than 2 classes, or the learner answers among another number of classes or
             needs as many pictures of each.
     """
-    data = read_like(opened, source, allow_bad=1.0, progress=reading)
+    try:
+        data = read_like(opened, source, allow_bad=1.0, progress=reading)
+    except DataError as error:
+        raise DataError(f"--support: {error}") from error
     pictures = data.train
     for name, reason in _without_pictures(source, pictures, data.bad).items():
         raise DataError(
@@ -300,11 +303,7 @@ def _read_files(files: Sequence[str], frame: Frame) -> tuple[ImageSet | None, li
             pixels.append(decode(FolderFiles(Path()).read(name), frame))
             paths.append(name)
         except BadPicture as error:
-            reason = str(error)
-            if is_picture(name) or reason == "file not found":
-                bad.append(BadItem(name, reason))
-            else:
-                bad.append(BadItem(name, f"not a picture: {reason}"))
+            bad.append(BadItem(name, str(error)))
     if not pixels:
         return None, bad
     return ImageSet.from_arrays(np.stack(pixels), [0] * len(pixels), paths=paths), bad

@@ -160,12 +160,13 @@ def layout_for(
         InputError: the learner answers among another number of classes, or as `Layout`.
     """
     recipe = opened.recipe
-    n = ways or opened.fixed_ways or (recipe.ways if recipe else 5)
+    n = (opened.fixed_ways or (recipe.ways if recipe else 5)) if ways is None else ways
     check_ways(opened, n, f"--ways {n}")
-    k = shots or (recipe.shots if recipe else 1)
-    most = (recipe.queries if recipe else None) or 15
-    asked = queries or fitting_queries(np.bincount(pictures.labels), n, k, most)
-    return Layout(n, k, asked, unlabelled=recipe.unlabelled if recipe and shots is None else 0)
+    k = (recipe.shots if recipe else 1) if shots is None else shots
+    if queries is None:
+        most = (recipe.queries if recipe else None) or 15
+        queries = fitting_queries(np.bincount(pictures.labels), max(n, 1), k, most)
+    return Layout(n, k, queries, unlabelled=recipe.unlabelled if recipe and shots is None else 0)
 
 
 def judged(
@@ -176,15 +177,32 @@ def judged(
     episodes: int,
     seed: int,
     watcher: Watcher,
+    part: str = "all",
 ) -> Scores:
     """Accuracy and calibration over episodes, with the seconds that embedding took.
+
+    Args:
+        opened: the learner.
+        pictures: to judge by.
+        layout: of an episode.
+        episodes: how many.
+        seed: of the draw.
+        watcher: told what happens.
+        part: what the pictures are, for a refusal; see `part_of`.
 
     Raises:
         InputError: the classes do not allow such episodes, or the learner answers among another
             number of classes.
     """
     check_ways(opened, layout.ways, f"--ways {layout.ways}")
-    fewshot.draw_episodes(pictures.labels, layout, 1)  # refused before the work is done
+    try:
+        fewshot.draw_episodes(pictures.labels, layout, 1)  # refused before the work is done
+    except InputError as error:
+        if part == "all":
+            raise
+        raise InputError(
+            f"the {part} part, whose classes the run keeps apart: {error}; or give --part all"
+        ) from error
     began = time.perf_counter()
     rows = embed(opened.model, pictures, watcher.embedding)
     seconds = time.perf_counter() - began
