@@ -75,6 +75,11 @@ def test_embeddings_are_those_of_the_model(model, characters):
     torch.testing.assert_close(embed_once(model, data), whole)
 
 
+def test_an_encoder_without_weights(characters):
+    pixels = FewShot(torch.nn.Flatten(), Prototypical())
+    assert evaluate(pixels, characters(), LAYOUT, episodes=5).mean > 0.5
+
+
 def test_the_judge_measures_the_same_episodes_each_time(model, characters):
     judge = ByEpisodes(characters(), LAYOUT, episodes=15, seed=2)
     first = judge(model)

@@ -6,10 +6,20 @@ import math
 import pytest
 import torch
 from tests.fewshot.meta_cases import learner, network, seeded, task
+from torch import nn
 from torch.nn import functional as F
 
 from tupelo.errors import InputError, TrainingDiverged
-from tupelo.fewshot import Direct, Episode, FullContext, Matching, MetaCell, MetaMetricLearner
+from tupelo.fewshot import (
+    Direct,
+    Episode,
+    FewShot,
+    FullContext,
+    Matching,
+    MetaCell,
+    MetaLSTM,
+    MetaMetricLearner,
+)
 from tupelo.fewshot.meta import Matcher, batches_of, can_halve, descend, halve
 from tupelo.fewshot.meta_cell import _advance, _State
 
@@ -273,9 +283,77 @@ def test_statistics_are_the_tasks_own_even_after_other_tasks():
     given, model = task((1, 1)), learner()
     adapted = model.adapt(given, seeded(), auxiliary=[task((2, 2), seed=4)])
     wanted = model.matcher.measured(
-        adapted.theta, given.support, given.support_labels, given.support[:1], 2
+        adapted.theta, given.support, given.support_labels, given.support, 2
     )
     assert all(torch.equal(adapted.statistics[name], value) for name, value in wanted.items())
+
+
+def permuted(given, order):
+    return Episode(
+        given.support[order],
+        given.support_labels[order],
+        given.queries,
+        given.query_labels,
+        given.n_classes,
+    )
+
+
+def test_the_order_of_a_support_that_is_not_divided_does_not_matter():
+    given, model = task((1, 1, 2)), learner()
+    other = permuted(given, torch.tensor([2, 0, 3, 1]))
+    for answers in (
+        lambda each: model.solve(each, seeded(), auxiliary=[task((2, 2), seed=4)]),
+        lambda each: model.unadapted(each).answer(each.queries),
+    ):
+        torch.testing.assert_close(answers(other), answers(given), rtol=1e-4, atol=1e-5)
+
+
+def dropping():
+    torch.manual_seed(0)
+    layers = nn.Conv2d(1, 3, 3, stride=4), nn.BatchNorm2d(3), nn.Tanh(), nn.Dropout(0.5)
+    return FewShot(nn.Sequential(*layers, nn.Flatten()), Matching())
+
+
+@pytest.mark.parametrize("mode", ["inner_running", "transductive"])
+def test_answers_drop_nothing_and_leave_a_learner_as_it_was(mode):
+    given = task((2, 2))
+    adapted = MetaMetricLearner(dropping(), steps=1, bn_mode=mode).adapt(given, seeded())
+    direct = Direct(dropping(), bn_mode=mode)
+    direct.matcher.network.encoder.eval()
+    before = copy.deepcopy(direct.state_dict()), copy.deepcopy(adapted.statistics)
+    for answers in (lambda: adapted.answer(given.queries), lambda: direct.solve(given, seeded())):
+        assert torch.equal(answers(), answers())
+    for kept, now in zip(before, (direct.state_dict(), adapted.statistics), strict=True):
+        assert all(torch.equal(value, now[name]) for name, value in kept.items())
+    assert direct.matcher.training
+    assert not direct.matcher.network.encoder.training
+
+
+def test_what_updates_drop_follows_from_the_generator():
+    given = task((2, 2))
+    for model in (
+        MetaMetricLearner(dropping(), steps=2),
+        MetaLSTM(with_width(dropping().encoder), 2, steps=2),
+    ):
+        torch.manual_seed(1)
+        state = torch.get_rng_state()
+        first = model.solve(given, seeded(3))
+        assert torch.equal(torch.get_rng_state(), state)
+        torch.manual_seed(2)
+        assert torch.equal(model.solve(given, seeded(3)), first)
+
+
+def with_width(encoder):
+    encoder.num_features = 48
+    return encoder
+
+
+def test_c_0_may_stay_at_random():
+    model = learner()
+    model.start.requires_grad_(False)
+    model.loss(task(), seeded()).total.backward()
+    assert model.start.grad is None
+    assert all(p.grad is not None for p in model.cell.parameters())
 
 
 def test_batches_pass_over_all_rows():
@@ -323,6 +401,14 @@ def test_a_task_that_diverges_among_the_auxiliary_ones_is_named():
 def test_refusals(options, message):
     with pytest.raises(InputError, match=message):
         MetaMetricLearner(network(), **options)
+
+
+def test_options_of_adapt_are_checked():
+    model, others = learner(), [task((2, 2), seed=4)]
+    with pytest.raises(InputError, match="passes must be at least 1, got 0"):
+        model.adapt(task((1, 1)), seeded(), auxiliary=others, passes=0)
+    with pytest.raises(InputError, match=r"eval_support must be one of .*'all'.*got 'ds'"):
+        model.adapt(task(), seeded(), eval_support="ds")
 
 
 def test_a_network_without_a_head_is_refused():

@@ -3,7 +3,7 @@ import torch
 from tests.fewshot.meta_cases import domain, learner, network, seeded, task
 
 from tupelo.errors import InputError, TrainingDiverged
-from tupelo.fewshot import Direct, Tasks, meta_evaluate
+from tupelo.fewshot import Direct, EpisodicModel, Tasks, meta_evaluate, transfers
 from tupelo.fewshot.meta_testing import derived_generator
 
 
@@ -50,6 +50,32 @@ def test_tasks_of_a_domain():
     tasks = Tasks([domain()], shots=2, queries=2)
     found = meta_evaluate(Direct(network()), (tasks.of(0, n) for n in range(4)))
     assert len(found.of_episodes) == 4
+
+
+def test_tasks_are_placed_where_the_model_is():
+    class Elsewhere(EpisodicModel):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1, device="meta"))
+            self.seen = []
+
+        def loss(self, task, generator):
+            raise NotImplementedError
+
+        def solve(self, task, generator, *, auxiliary=()):
+            self.seen += [task, *auxiliary]
+            raise InputError("seen")
+
+    model = Elsewhere()
+    for call in (
+        lambda: meta_evaluate(model, [task()], auxiliary=[task(seed=1)]),
+        lambda: transfers({"a": model}, task()),
+    ):
+        with pytest.raises(InputError, match="seen"):
+            call()
+    assert len(model.seen) == 3
+    for each in model.seen:
+        assert {each.support.device.type, each.query_labels.device.type} == {"meta"}
 
 
 def test_generators_follow_from_their_numbers():

@@ -15,8 +15,9 @@ from torch import nn
 from tupelo.errors import InputError
 from tupelo.fewshot.domains import Domain, Tasks
 from tupelo.fewshot.episodes import Episode
+from tupelo.fewshot.learner import device_of
 from tupelo.fewshot.meta import Direct, EpisodicModel, can_halve
-from tupelo.fewshot.meta_testing import derived_generator, share_right
+from tupelo.fewshot.meta_testing import derived_generator, placed, share_right
 from tupelo.fewshot.meta_training import MetaSettings, meta_fit
 
 
@@ -99,9 +100,10 @@ def transfers(
         )
     found = []
     for name, model in others.items():
+        own = [placed(trial, device_of(model)) for trial in trials]
         right = [
             share_right(model.solve(trial, derived_generator(seed, number)), trial)
-            for number, trial in enumerate(trials)
+            for number, trial in enumerate(own)
         ]
         found.append(Transfer(name, sum(right) / len(right)))
     return sorted(found, key=lambda each: -each.accuracy)

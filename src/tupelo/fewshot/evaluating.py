@@ -15,7 +15,7 @@ from tupelo.data.batches import LabelArray
 from tupelo.errors import InputError
 from tupelo.fewshot.calibrating import in_use
 from tupelo.fewshot.episodes import Layout, draw_episodes
-from tupelo.fewshot.learner import EpisodeHead, FewShot, wide
+from tupelo.fewshot.learner import EpisodeHead, FewShot, device_of, wide
 
 PICTURES_AT_ONCE = 256
 ROWS_AT_ONCE = 16384
@@ -117,7 +117,7 @@ def embed_once(model: nn.Module, dataset: ImageSet) -> Float[Tensor, "r d"]:
     """
     if len(dataset) == 0:
         raise InputError("the data set to embed must hold at least one picture, got none")
-    device = next(model.parameters()).device
+    device = device_of(model)
     parts = np.array_split(np.arange(len(dataset)), -(-len(dataset) // PICTURES_AT_ONCE))
     with in_use(model):
         return torch.cat([wide(model(dataset.batch(part).images.to(device)).raw) for part in parts])

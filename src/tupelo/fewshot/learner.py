@@ -134,6 +134,13 @@ class FewShot(nn.Module):
         return saving.save(self, folder, about=about)
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module is; the CPU if it holds nothing."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
 def wide(rows: Tensor) -> Tensor:
     """Rows in float32, or in float64 where they are."""
     return rows if rows.dtype == torch.float64 else rows.float()

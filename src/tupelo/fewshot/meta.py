@@ -1,7 +1,8 @@
 """The meta metric learner: a matching network whose weights an LSTM adapts to every task."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -11,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tupelo.errors import InputError, TrainingDiverged
+from tupelo.fewshot.calibrating import in_use
 from tupelo.fewshot.episodes import Episode
 from tupelo.fewshot.learner import EpisodeHead
 from tupelo.fewshot.meta_cell import MetaCell
-from tupelo.fewshot.meta_weights import Statistics, VectorNetwork
+from tupelo.fewshot.meta_weights import Statistics, VectorNetwork, by_batch
 from tupelo.types import LossValue
 
 BN_MODES = ("inner_running", "transductive")
@@ -198,6 +200,19 @@ def check_bn_mode(bn_mode: str) -> None:
         raise InputError(f"bn_mode must be one of {BN_MODES}, got {bn_mode!r}")
 
 
+def _check_support(eval_support: str) -> None:
+    if eval_support not in SUPPORTS:
+        raise InputError(f"eval_support must be one of {SUPPORTS}, got {eval_support!r}")
+
+
+@contextmanager
+def seeded_layers(generator: torch.Generator) -> Iterator[None]:
+    """Layers such as dropout draw what follows from the generator, and leave no trace."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(generator.initial_seed())
+        yield
+
+
 @dataclass(frozen=True, eq=False)
 class Adapted:
     """A matching network adapted to one task, ready for its queries.
@@ -223,8 +238,7 @@ class Adapted:
     def answer(self, queries: Tensor) -> Float[Tensor, "q n"]:
         """Logarithms of the probabilities of each class."""
         given = self.support, self.labels, queries, self.n_classes
-        with torch.no_grad():
-            return self.network(self.theta, self.statistics, self.transductive, *given)
+        return self.network.in_use(self.theta, self.statistics, self.transductive, *given)
 
 
 class MetaMetricLearner(EpisodicModel):
@@ -280,8 +294,7 @@ class MetaMetricLearner(EpisodicModel):
     ):
         super().__init__()
         check_updates(steps, batch, bn_mode)
-        if eval_support not in SUPPORTS:
-            raise InputError(f"eval_support must be one of {SUPPORTS}, got {eval_support!r}")
+        _check_support(eval_support)
         self.steps = steps
         self.batch = batch
         self.eval_support = eval_support
@@ -302,7 +315,7 @@ class MetaMetricLearner(EpisodicModel):
         halves = halve(task.support_labels, task.n_classes, generator)
         way, _ = self._descend(self.start.detach(), task, halves, generator)
         end = self.cell.replay(self.start, way.gradients, way.losses, way.end)
-        support = self._final_support(task, halves)
+        support = self._final_support(task, halves, self.eval_support)
         logarithms = self.matcher(
             end,
             self.matcher.fresh_statistics(),
@@ -345,9 +358,25 @@ class MetaMetricLearner(EpisodicModel):
             eval_support: instead of the model's own, for ablations.
 
         Raises:
-            InputError: neither the task nor an auxiliary one can be divided.
+            InputError: neither the task nor an auxiliary one can be divided, `passes` is below 1,
+                or `eval_support` unknown.
             TrainingDiverged: a loss or gradient is not finite, naming task and update.
         """
+        if passes < 1:
+            raise InputError(f"passes must be at least 1, got {passes}")
+        eval_support = self.eval_support if eval_support is None else eval_support
+        _check_support(eval_support)
+        with seeded_layers(generator):
+            return self._adapted(task, generator, auxiliary, passes, eval_support)
+
+    def _adapted(
+        self,
+        task: Episode,
+        generator: torch.Generator,
+        auxiliary: Sequence[Episode],
+        passes: int,
+        eval_support: str,
+    ) -> Adapted:
         usable = [each for each in auxiliary if can_halve(each)]
         if not usable and not can_halve(task):
             halve(task.support_labels, task.n_classes, generator)  # raises, naming the class
@@ -370,7 +399,7 @@ class MetaMetricLearner(EpisodicModel):
         else:
             support, labels = task.support, task.support_labels
             # the updates were on other tasks: what they collected describes other pictures
-            statistics = self.matcher.measured(theta, support, labels, support[:1], task.n_classes)
+            statistics = self._measured(theta, task)
         transductive = self.bn_mode == "transductive"
         return Adapted(
             theta, statistics, support, labels, task.n_classes, self.matcher, transductive
@@ -385,11 +414,21 @@ class MetaMetricLearner(EpisodicModel):
     def unadapted(self, task: Episode) -> Adapted:
         """The learned initial weights without any update, an ablation; all support is used."""
         theta, support, labels = self.start.detach(), task.support, task.support_labels
-        statistics = self.matcher.measured(theta, support, labels, support[:1], task.n_classes)
         transductive = self.bn_mode == "transductive"
         return Adapted(
-            theta, statistics, support, labels, task.n_classes, self.matcher, transductive
+            theta,
+            self._measured(theta, task),
+            support,
+            labels,
+            task.n_classes,
+            self.matcher,
+            transductive,
         )
+
+    def _measured(self, theta: Tensor, task: Episode) -> Statistics:
+        """Of all support; it is asked about too, so that no item counts more than another."""
+        support, labels = task.support, task.support_labels
+        return self.matcher.measured(theta, support, labels, support, task.n_classes)
 
     def _descend(
         self, start: Tensor, task: Episode, halves: Halves, generator: torch.Generator
@@ -407,8 +446,8 @@ class MetaMetricLearner(EpisodicModel):
         way = descend(self.cell, start, loss_of, batches, legacy_grad_scale=self.legacy_grad_scale)
         return way, statistics
 
-    def _final_support(self, task: Episode, halves: Halves, wanted: str | None = None) -> Tensor:
-        if (wanted or self.eval_support) == "DS":
+    def _final_support(self, task: Episode, halves: Halves, wanted: str) -> Tensor:
+        if wanted == "DS":
             return halves.support
         return torch.arange(len(task.support_labels), device=task.support_labels.device)
 
@@ -451,6 +490,9 @@ class Direct(EpisodicModel):
             raise InputError(
                 "auxiliary tasks are for models that adapt; train this one on them instead"
             )
-        self.matcher.train(self.bn_mode == "transductive")
-        with torch.no_grad():
-            return self.matcher(task.support, task.support_labels, task.queries, task.n_classes)
+        given = task.support, task.support_labels, task.queries, task.n_classes
+        with in_use(self.matcher):
+            if self.bn_mode == "transductive":
+                with by_batch(self.matcher):
+                    return self.matcher(*given)
+            return self.matcher(*given)

@@ -9,7 +9,14 @@ from torch.nn import functional as F
 
 from tupelo.errors import InputError
 from tupelo.fewshot.episodes import Episode
-from tupelo.fewshot.meta import EpisodicModel, Way, batches_of, check_updates, descend
+from tupelo.fewshot.meta import (
+    EpisodicModel,
+    Way,
+    batches_of,
+    check_updates,
+    descend,
+    seeded_layers,
+)
 from tupelo.fewshot.meta_cell import MetaCell
 from tupelo.fewshot.meta_weights import Statistics, VectorNetwork
 from tupelo.types import Embedded, LossValue
@@ -98,11 +105,10 @@ class MetaLSTM(EpisodicModel):
                 "auxiliary tasks have other classes, which the outputs of a classifier cannot be "
                 "shared with; use MetaMetricLearner"
             )
-        way, statistics = self._descend(task, generator)
-        with torch.no_grad():
-            logits = self.classifier(
-                way.end, statistics, self.bn_mode == "transductive", task.queries
-            )
+        with seeded_layers(generator):
+            way, statistics = self._descend(task, generator)
+        of_batch = self.bn_mode == "transductive"
+        logits = self.classifier.in_use(way.end, statistics, of_batch, task.queries)
         return logits[:, : task.n_classes].log_softmax(1)
 
     def _descend(self, task: Episode, generator: torch.Generator) -> tuple[Way, Statistics]:

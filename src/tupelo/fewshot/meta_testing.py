@@ -1,5 +1,6 @@
 """Meta-testing: accuracy of a model over whole tasks, with auxiliary tasks where there are some."""
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor
 from tupelo.errors import InputError, TrainingDiverged
 from tupelo.fewshot.episodes import Episode
 from tupelo.fewshot.evaluating import Accuracy, Running
+from tupelo.fewshot.learner import device_of
 from tupelo.fewshot.meta import EpisodicModel
 
 Auxiliary = Sequence[Episode] | Callable[[int], Sequence[Episode]]
@@ -33,7 +35,7 @@ def meta_evaluate(
     """Accuracy on the queries of each task.
 
     Args:
-        model: solves tasks.
+        model: solves tasks, on the device it is on.
         tasks: with the labels of their queries.
         auxiliary: for models that adapt.
         seed: of the division of tasks and the order of auxiliary ones.
@@ -53,8 +55,10 @@ def meta_evaluate(
     4
     """
     found = []
-    for number, task in enumerate(tasks):
+    device = device_of(model)
+    for number, given in enumerate(tasks):
         others = auxiliary(number) if callable(auxiliary) else auxiliary
+        task, others = placed(given, device), [placed(each, device) for each in others]
         try:
             answers = model.solve(task, derived_generator(seed, number), auxiliary=others)
         except TrainingDiverged as error:
@@ -66,6 +70,17 @@ def meta_evaluate(
     if not found:
         raise InputError("tasks must hold at least one task, got none")
     return Accuracy(np.array(found))
+
+
+def placed(task: Episode, device: torch.device) -> Episode:
+    """The task on a device; itself where it is there."""
+    tensors = {name: value for name, value in vars(task).items() if isinstance(value, Tensor)}
+    if all(value.device == device for value in tensors.values()):
+        return task
+    moved = copy.copy(task)  # what it is checked for, each of which waits for a GPU, stays true
+    for name, value in tensors.items():
+        object.__setattr__(moved, name, value.to(device))
+    return moved
 
 
 def share_right(logarithms: Tensor, task: Episode) -> float:

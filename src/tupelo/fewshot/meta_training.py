@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -18,9 +18,8 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tupelo import checkpoints
 from tupelo.errors import CheckpointError, InputError, TrainingDiverged
 from tupelo.fewshot.domains import Tasks
-from tupelo.fewshot.episodes import Episode
 from tupelo.fewshot.meta import EpisodicModel
-from tupelo.fewshot.meta_testing import derived_generator, meta_evaluate
+from tupelo.fewshot.meta_testing import derived_generator, meta_evaluate, placed
 
 logger = logging.getLogger(__name__)
 
@@ -239,7 +238,7 @@ def _step(
         torch.manual_seed(derived_generator(settings.seed, _LAYERS, number).initial_seed())
         generator = derived_generator(settings.seed, _TRAINING, number)
         try:
-            value = model.loss(_placed(tasks.task(number), learned[0].device), generator)
+            value = model.loss(placed(tasks.task(number), learned[0].device), generator)
         except TrainingDiverged as error:
             raise TrainingDiverged(f"task {number}: {error}; lower lr, or steps") from error
         if not bool(value.total.isfinite()):
@@ -260,18 +259,8 @@ def _step(
     return {**means, "gradient": norm.item()}
 
 
-def _placed(task: Episode, device: torch.device) -> Episode:
-    if device.type == "cpu":
-        return task
-    tensors = {
-        name: value.to(device) for name, value in vars(task).items() if isinstance(value, Tensor)
-    }
-    return replace(task, **tensors)
-
-
 def _validate(model: EpisodicModel, validate: Tasks, settings: MetaSettings) -> Row:
-    device = next(model.parameters()).device
-    chosen = (_placed(validate.task(n), device) for n in range(settings.validate_tasks))
+    chosen = map(validate.task, range(settings.validate_tasks))
     found = meta_evaluate(model, chosen, seed=settings.seed)
     return {"accuracy": found.mean, "interval": found.interval}
 

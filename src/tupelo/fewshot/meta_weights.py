@@ -2,7 +2,8 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -120,12 +121,23 @@ class VectorNetwork(nn.Module):
         Args:
             theta: its weights.
             statistics: of batch normalisation.
-            of_batch: normalise by the statistics of this batch, which are then taken into
-                `statistics`; else by `statistics`.
+            of_batch: as in training: normalise by the statistics of this batch, which are then
+                taken into `statistics`, and let dropout drop; else by `statistics`.
             inputs: of the network.
         """
         self.network.train(of_batch)
         return functional_call(self.network, {**self.weights(theta), **statistics}, inputs)
+
+    def in_use(
+        self,
+        theta: Float[Tensor, " p"],
+        statistics: Statistics,
+        of_batch: bool,
+        *inputs: Any,
+    ) -> Any:
+        """The same without gradient, where nothing drops and `statistics` stay as they are."""
+        kept = {name: value.clone() for name, value in statistics.items()}
+        return self._evaluated(theta, kept, of_batch, inputs)
 
     def measured(self, theta: Float[Tensor, " p"], *inputs: Any) -> Statistics:
         """Statistics of these inputs alone."""
@@ -135,12 +147,37 @@ class VectorNetwork(nn.Module):
         try:
             for module in modules:
                 module.momentum = 1.0
-            with torch.no_grad():
-                self(theta, found, True, *inputs)
+            self._evaluated(theta, found, True, inputs)
         finally:
             for module, momentum in zip(modules, momenta, strict=True):
                 module.momentum = momentum
         return found
+
+    @torch.no_grad()
+    def _evaluated(self, theta: Tensor, statistics: Statistics, of_batch: bool, inputs: Any) -> Any:
+        self.network.eval()
+        for module in self._normalisations.values():
+            module.train(of_batch)
+        return functional_call(self.network, {**self.weights(theta), **statistics}, inputs)
+
+
+@contextmanager
+def by_batch(network: nn.Module) -> Iterator[None]:
+    """Batch normalisation by the batch; other layers, and running statistics, stay as they are."""
+    modules = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    before = [
+        (module, module.training, [buffer.clone() for buffer in module.buffers()])
+        for module in modules
+    ]
+    try:
+        for module in modules:
+            module.train()
+        yield
+    finally:
+        for module, mode, buffers in before:
+            module.train(mode)
+            for buffer, value in zip(module.buffers(), buffers, strict=True):
+                buffer.copy_(value)
 
 
 def _laid_out(weight: Tensor) -> Tensor:
