@@ -162,6 +162,10 @@ def test_a_task_counts_its_support():
         ({"query_labels": torch.tensor([1, 2])}, r"of classes with support, 0..1, got \[2\]"),
         ({"n_classes": 1}, "at least 2 classes, got n_classes=1"),
         ({"queries": torch.rand(0, 2), "query_labels": torch.zeros(0).long()}, "queries must hold"),
+        (
+            {"queries": torch.rand(2, 3)},
+            r"one shape, got \(3, 2\) and \(2, 3\); encode texts of both",
+        ),
         ({"support": torch.rand(0, 2)}, "support must hold at least one item, got none"),
         ({"query_labels": torch.tensor([1])}, "query_labels must have one entry for each of 2"),
         (

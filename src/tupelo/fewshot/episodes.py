@@ -227,9 +227,9 @@ class Episode:
         query_items: identities (q,).
 
     Raises:
-        InputError: fewer than 2 classes, empty support or queries, as many labels or items as
-            there are rows is violated, labels outside 0..n_classes-1, a class without support, a
-            query of a class without support, or an item that is both support and query.
+        InputError: fewer than 2 classes, support or queries empty or of different shapes, as many
+            labels or items as there are rows is violated, labels outside 0..n_classes-1, a class
+            without support, a query of one, or an item that is both support and query.
 
     >>> task = Episode(torch.rand(3, 4), torch.tensor([0, 0, 1]), torch.rand(1, 4),
     ...                torch.tensor([1]), 2)
@@ -251,6 +251,12 @@ class Episode:
         for name in ("support", "queries"):
             if len(getattr(self, name)) == 0:
                 raise InputError(f"{name} must hold at least one item, got none")
+        if self.support.shape[1:] != self.queries.shape[1:]:
+            raise InputError(
+                f"support and queries must be items of one shape, got {tuple(self.support.shape)} "
+                f"and {tuple(self.queries.shape)}; encode texts of both together, and resize "
+                "pictures alike"
+            )
         for rows, name in (
             ("support", "support_labels"),
             ("queries", "query_labels"),
