@@ -195,6 +195,23 @@ def test_the_rule_is_half_the_mean_length_of_the_first_batch():
     assert float(unit.present_margin) == pytest.approx(0.5)
 
 
+def test_the_rule_waits_for_training():
+    """Running statistics at the start are not those of a batch, so neither are the points."""
+    table = prototype_triplets(Layout(3, 2, 2))
+    loss, rows = LargeMargin(table).eval(), points(table)
+    half = 0.5 * rows.norm(dim=1).mean()
+    assert loss(rows).statistics["margin"] == pytest.approx(float(half))
+    assert math.isnan(loss.present_margin)
+    assert loss.train()(3 * rows).statistics["margin"] == pytest.approx(3 * float(half))
+
+
+@pytest.mark.parametrize("value", [0.0, math.nan])
+def test_a_rule_that_gives_no_margin_is_refused(value):
+    table = prototype_triplets(Layout(3, 2, 2))
+    with pytest.raises(InputError, match=f"margin='rule' must come to a finite .* got {value}"):
+        LargeMargin(table)(torch.full((12, 3), value))
+
+
 def test_the_margin_of_the_rule_is_kept_with_the_state():
     table = prototype_triplets(Layout(3, 2, 2))
     loss, twin = LargeMargin(table), LargeMargin(table)

@@ -167,7 +167,7 @@ class LargeMargin(PointLoss):
 
     Raises:
         InputError: `margin` is neither; when called: points of another number than the table is
-            for, or, normalised, points that are all zero.
+            for, or, with the rule or normalised, points that are all zero.
 
     >>> table = prototype_triplets(Layout(2, 1, 1), positives=1, negatives=1)
     >>> LargeMargin(table, margin=3.0)(torch.zeros(4, 2)).total
@@ -204,17 +204,29 @@ class LargeMargin(PointLoss):
             points = wide(points)
             if self.normalised:
                 points = unit_rows(points)
-            if self.present_margin.isnan():
-                self.present_margin.fill_(points.detach().norm(dim=1).double().mean() / 2)
-            margin = self.present_margin.to(points.dtype)
+            present = self.present_margin
+            if present.isnan():
+                present = self._rule(points)
+                if self.training:  # else the network is not as it trains
+                    self.present_margin.copy_(present)
+            margin = present.to(points.dtype)
             near, far = squared_distances(points, self.anchors, self.positives, self.negatives)
             hinges = F.relu(near[:, :, None] - far + margin)
             total = hinges.mean()
         statistics = {
             "active": float((hinges.detach() > 0).float().mean()),
-            "margin": float(self.present_margin),
+            "margin": float(present),
         }
         return LossValue(total, {"loss": total.detach()}, statistics)
+
+    def _rule(self, points: Tensor) -> Tensor:
+        found = points.detach().norm(dim=1).double().mean() / 2
+        if not 0 < float(found) < math.inf:
+            raise InputError(
+                f"margin='rule' must come to a finite number > 0, got {float(found)} from the "
+                "points of the first batch; look at the network and its input, or give a number"
+            )
+        return found
 
 
 def squared_distances(
