@@ -189,6 +189,9 @@ def test_evaluate_refuses(run, letters):
         (["--ways", "3"], "the test part, whose classes the run keeps apart: an episode takes 3 c"),
         (["--ways", "3"], "lower ways, shots or queries; or give --part all"),
         (["--ways", "13", "--part", "all"], "or queries"),
+        (["--ways", "0"], "ways must be at least 2, got 0"),
+        (["--shots", "0"], "shots must be at least 1, got 0"),
+        (["--queries", "0"], "queries must be at least 1, got 0"),
         (["--part", "tests"], "--part must be all, train, validation or test"),
         (["--episodes", "0"], "at least 1"),
     ]

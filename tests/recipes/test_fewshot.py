@@ -144,10 +144,18 @@ def test_another_recipe_is_refused(trained, photos):
         fewshot.run(recipe(photos, width=8), trained.folder)
 
 
+def test_other_distances_of_validations_are_another_run(trained, photos):
+    """Episodes are drawn between them; the recipe of the run stays what it was."""
+    before = (trained.folder / "recipe.yaml").read_text()
+    with pytest.raises(InputError, match="holds another run: evaluate_every was 2, is 3"):
+        fewshot.run(recipe(photos, evaluate_every=3, steps=9), trained.folder)
+    assert (trained.folder / "recipe.yaml").read_text() == before
+
+
 def test_a_run_in_its_pictures_is_refused(photos):
     with pytest.raises(InputError, match="must not lie in the source"):
         fewshot.run(recipe(photos), photos / "class00" / "run")
-    shutil.rmtree(photos / "class00" / "run")
+    assert not (photos / "class00" / "run").exists()
 
 
 def test_the_callers_random_state_stays(photos, tmp_path):

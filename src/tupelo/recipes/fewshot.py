@@ -29,14 +29,15 @@ from tupelo.fewshot import (
 from tupelo.recipes import fewshot_building as building
 from tupelo.recipes.fewshot_measuring import Scores, Task, embed, measure, some_tasks
 from tupelo.recipes.fewshot_recipe import GRAPHS, FewShotRecipe
-from tupelo.recipes.places import claim, read_results, surroundings, write_text
+from tupelo.recipes.places import check_apart, claim, read_results, surroundings, write_text
 from tupelo.recipes.reading import checked, read_recipe
 from tupelo.training import Judge, Progress, Run, fit
 from tupelo.training.settings import MAY_CHANGE
 
 CALIBRATION = "calibration.json"
 CALIBRATED_BY = 200  # episodes of each layout, and as many to judge the temperature by
-FREE = MAY_CHANGE | {"test_episodes"}
+# other distances of validations would be other epochs, and so other episodes
+FREE = (MAY_CHANGE - {"evaluate_every"}) | {"test_episodes"}
 HEADER = """\
 # Every option of this run, as it was resolved. The same again, on these or other pictures:
 #     tupelo fewshot train PICTURES --recipe THIS_FILE --out ANOTHER_FOLDER
@@ -111,9 +112,10 @@ def run(recipe: FewShotRecipe, out: Path, watcher: Watcher | None = None) -> Res
 
     Raises:
         TupeloError: as `data.images`, `fewshot.Episodes` and `training.fit`.
-        InputError: `out` holds a run of another recipe.
+        InputError: `out` lies in the pictures, or holds a run of another recipe.
     """
     watcher = watcher or Watcher()
+    check_apart(out, recipe.source)
     out.mkdir(parents=True, exist_ok=True)
     data = building.read_data(recipe, out / "bad_items.csv", watcher.reading)
     watcher.read(data, out / "bad_items.csv")
