@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from tests.fewshot.meta_cases import SIDE, seeded, task
@@ -70,6 +72,25 @@ def test_published_number_of_parameters():
 def test_refusals(arguments, message):
     with pytest.raises(InputError, match=message):
         MetaLSTM(*arguments)
+
+
+def test_batches_are_of_the_support_and_gradients_divided_once_more_if_asked():
+    options = {}, {"legacy_grad_scale": True}, {"batch": 3}
+    models = [MetaLSTM(encoder(), 2, steps=1, **each) for each in options]
+    for other in models[1:]:
+        other.load_state_dict(models[0].state_dict())
+    whole, legacy, part = (each._descend(task((4, 4)), seeded())[0].gradients for each in models)
+    torch.testing.assert_close(legacy, whole / 8)
+    assert not torch.allclose(part, whole)
+
+
+def test_queries_are_normalised_as_asked():
+    given = task((4, 4))
+    for mode, alone in (("inner_running", True), ("transductive", False)):
+        model = MetaLSTM(encoder(), 2, steps=2, bn_mode=mode)
+        part = replace(given, queries=given.queries[:1], query_labels=given.query_labels[:1])
+        whole, one = model.solve(given, seeded()), model.solve(part, seeded())
+        assert torch.allclose(whole[:1], one, rtol=1e-4, atol=1e-5) == alone
 
 
 def test_auxiliary_tasks_and_options_are_refused():

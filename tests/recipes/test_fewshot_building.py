@@ -156,6 +156,53 @@ def test_grey_pictures_are_ink_and_colour_is_normalised():
     assert building.build_model(colour).mean.shape == (1, 3, 1, 1)
 
 
+def test_pictures_of_graph_networks_are_prepared_as_published():
+    def seen(pixel, **values):
+        full = building.resolve(recipe(method="gnn", width=2), data(classes=10, **values))
+        model = building.build_model(full)
+        image = torch.tensor(pixel).div(255).view(1, -1, 1, 1)
+        return ((image - model.mean) / model.std).flatten()
+
+    torch.testing.assert_close(seen([0.0]), torch.tensor([-1.0]))
+    torch.testing.assert_close(seen([255.0]), torch.tensor([1.0]))
+    pixel = torch.tensor([10.0, 100.0, 250.0])
+    expected = (pixel - torch.tensor([120.45, 115.74, 104.65])) / 127.5
+    torch.testing.assert_close(seen(pixel.tolist(), colour=True, side=84), expected)
+
+
+@pytest.mark.parametrize(
+    ("side", "colour", "variant"), [(28, False, "omniglot"), (84, True, "miniimagenet")]
+)
+def test_the_variant_of_a_graph_network_is_that_of_its_pictures(side, colour, variant):
+    pictures = data(classes=10, colour=colour, side=side)
+    for values, expected in (
+        ({}, variant),
+        ({"head_options": {"variant": "miniimagenet"}}, "miniimagenet"),
+    ):
+        full = building.resolve(recipe(method="gnn", width=2, **values), pictures)
+        assert building.build_model(full).head.options()["variant"] == expected
+
+
+def test_options_reach_the_objective_and_the_layouts():
+    full = building.resolve(
+        recipe(method="l-gnn", shots=5, unlabelled=4, width=2, per_batch=2,
+               margin_weight=0.5, margin_warmup=7, answer_loss="cosface", answer_margin=0.3),
+        data(classes=10),
+    )  # fmt: skip
+    objective = building.build_objective(full, building.build_model(full))
+    assert (objective.weight, objective.warmup_steps) == (0.5, 7)
+    assert objective.loss is not None
+    assert objective.loss.keywords == {"scale": 10.0, "margin": 0.3}
+    layouts = building.train_layout(full), building.judged_layout(full)
+    assert [layout.unlabelled for layout in layouts] == [4, 4]
+    assert objective.layout == layouts[0]
+
+
+def test_all_is_trained_by_adam():
+    settings = building.build_settings(building.resolve(recipe(), data()))
+    assert (settings.optimizer, settings.lr, settings.halve_every) == ("adam", 1e-3, 2000)
+
+
 def test_known_data_sets_are_given_by_name(tmp_path, monkeypatch):
     assert building.source_of("omniglot") == "known:omniglot"
     assert building.source_of("photos") == "photos"
