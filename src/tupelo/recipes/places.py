@@ -16,6 +16,19 @@ from tupelo.errors import InputError
 from tupelo.recipes.fields import to_yaml
 
 
+def check_apart(out: Path, source: str) -> None:
+    """Nothing of a run may be written among its pictures; asked before anything is.
+
+    Raises:
+        InputError: `out` lies in the pictures.
+    """
+    if _inside(out, Path(source)):
+        raise InputError(
+            f"--out {out} must not lie in the source {source}, where it would be read as pictures "
+            "the next time; give a folder beside it"
+        )
+
+
 def claim(
     out: Path, recipe: BaseModel, earlier: BaseModel | None, *, free: Collection[str], header: str
 ) -> None:
@@ -29,14 +42,9 @@ def claim(
         header: of the file.
 
     Raises:
-        InputError: `out` lies in the pictures, or holds another run; what differs is named.
+        InputError: `out` holds another run; what differs is named.
     """
     values = recipe.model_dump()
-    if _inside(out, Path(values["source"])):
-        raise InputError(
-            f"--out {out} must not lie in the source {values['source']}, where it would be read as "
-            "pictures the next time; give a folder beside it"
-        )
     if earlier is not None:
         before = earlier.model_dump()
         changed = [

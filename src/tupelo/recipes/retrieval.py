@@ -26,7 +26,7 @@ from tupelo.recipes.engines import MembersProgress
 from tupelo.recipes.ensembles import member_options
 from tupelo.recipes.member import FOLDER
 from tupelo.recipes.members import train_members
-from tupelo.recipes.places import claim, read_results, surroundings, write_text
+from tupelo.recipes.places import check_apart, claim, read_results, surroundings, write_text
 from tupelo.recipes.reading import read_recipe, recipe_from
 from tupelo.recipes.recipe import RetrievalRecipe
 from tupelo.recipes.using import clusters_quickly, label_names, tag_sets
@@ -130,9 +130,10 @@ def run(recipe: RetrievalRecipe, out: Path, watcher: Watcher | None = None) -> R
 
     Raises:
         TupeloError: as `data.images`, `models.embedder` and `training.fit`.
-        InputError: `out` holds a run of another recipe.
+        InputError: `out` lies in the pictures, or holds a run of another recipe.
     """
     watcher = watcher or Watcher()
+    check_apart(out, recipe.source)
     out.mkdir(parents=True, exist_ok=True)
     data = building.read_data(recipe, out / "bad_items.csv", watcher.reading)
     watcher.read(data, out / "bad_items.csv")
