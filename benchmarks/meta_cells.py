@@ -56,6 +56,7 @@ class Plan:
         steps: updates T.
         tests: tasks of a run.
         validate_every: episodes; the best weights of 20 tasks are kept.
+        max_classes: of a training task; None: all of its domain's part.
     """
 
     width: int
@@ -63,6 +64,7 @@ class Plan:
     steps: int = 4
     tests: int = 20
     validate_every: int = 200
+    max_classes: int | None = None
 
 
 def alphabets(plan: Plan, split: str, shots: int, run: int, methods: Sequence[str]) -> dict:
@@ -79,10 +81,9 @@ def subjects(plan: Plan, split: str, shots: int, run: int, methods: Sequence[str
 
 
 def _heterogeneous(plan, parts, network, split, shots, run, methods) -> dict:
-    train, validation, test = (
-        Tasks([each[part] for each in parts], shots=shots, queries=QUERIES, seed=run)
-        for part in range(3)
-    )
+    common = {"shots": shots, "queries": QUERIES, "seed": run}
+    train = Tasks([each[0] for each in parts], max_classes=plan.max_classes, **common)
+    validation, test = (Tasks([each[part] for each in parts], **common) for part in (1, 2))
     tasks = [test.task(number) for number in range(plan.tests)]
     found = {}
     for method in methods:
