@@ -215,6 +215,20 @@ def test_classify_answers_with_probabilities_and_neighbours(run, support, letter
     assert "is a copy of class09/0.png of the support, so its answer was known" in text
 
 
+def test_classify_does_as_it_is_told(run, support, letters, tmp_path):
+    page = tmp_path / "answers.html"
+    result = fewshot(
+        *("classify", run[0], "--support", support, letters / "class05/7.png", "--html", page),
+        *("--temperature", "1", "--neighbours", "6"),
+    )
+    text = said(result)
+    assert "temperature 1, given" in text
+    assert "not calibrated" not in text
+    assert "not calibrated" not in page.read_text()
+    (near,) = [line for line in text.partition(" near ")[2:] if line]
+    assert near.count(".png") == 6
+
+
 def test_classify_marks_answers_by_folders(run, support, letters):
     (support.parent / "asked").mkdir()
     for name in ("class05", "class09"):

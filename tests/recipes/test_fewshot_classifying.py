@@ -23,6 +23,7 @@ from tupelo.fewshot import (
 from tupelo.recipes import fewshot_classifying as job
 from tupelo.recipes import fewshot_using as using
 from tupelo.recipes.fewshot import Watcher
+from tupelo.recipes.fewshot_measuring import measure
 
 SIDE = 16
 TABLE = Calibration((Temperature(3, 1, 0.5, 0.8, 0.2, 0.1, 10), Temperature(3, 4, 2.0, 0.9, 0.2,
@@ -103,14 +104,14 @@ def test_the_temperature_is_that_for_so_many_pictures(opened, support, queries):
     assert found.temperature == pytest.approx(TABLE.at(3, 7 / 3))
     assert found.fitted is TABLE.near(3, 7 / 3)
     given = answers(opened, support, [queries], temperature=9.0)
-    assert (given.temperature, given.fitted) == (9.0, None)
+    assert (given.temperature, given.fitted, given.given) == (9.0, None, True)
     sure = found.classified.probabilities.amax(1)
     assert (sure > given.classified.probabilities.amax(1)).all()
 
 
 def test_without_calibration_the_temperature_is_1(opened, support, queries):
     found = answers(opened._replace(calibration=None), support, [queries])
-    assert (found.temperature, found.fitted) == (1.0, None)
+    assert (found.temperature, found.fitted, found.given) == (1.0, None, False)
 
 
 def test_copies_of_the_support_are_told(opened, support, queries):
@@ -212,6 +213,13 @@ def test_judging_a_graph_network_by_other_ways_is_refused(graph, tmp_path):
     pictures = using.read_like(graph, str(draw(tmp_path / "p", {"a": 3, "b": 3}))).train
     with pytest.raises(InputError, match="--ways 2 asks for 2"):
         using.judged(graph, pictures, Layout(2, 1, 1), episodes=3, seed=0, watcher=Watcher())
+
+
+def test_the_temperature_is_that_for_the_labelled_pictures(graph):
+    rows, labels = torch.randn(15, 4), np.repeat(np.arange(3), 5)
+    layout = Layout(3, 4, 1, unlabelled=3)
+    found = measure(graph.model.head, rows, labels, layout, TABLE, episodes=2, seed=0)
+    assert found["temperature"] == pytest.approx(TABLE.at(3, 1))
 
 
 def test_judging_counts_and_times(opened, queries):

@@ -1,6 +1,7 @@
 """Pages of few-shot runs and answers: what they show, that names stay text, that they are whole."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -149,7 +150,8 @@ def answers(names: list[str], labels: list[str], *, fitted: Temperature | None) 
     )
     support = Support("shop/", known, rows, (BadItem("cat/x.png", "empty file"),))
     queries = Queries(asked, tuple(labels), rows[: len(labels)], ())
-    return Answers(support, queries, found, 2.0 if fitted else 1.0, fitted, ("",) * len(labels))
+    t, copies = 2.0 if fitted else 1.0, ("",) * len(labels)
+    return Answers(support, queries, found, t, fitted, copies, given=False)
 
 
 FITTED = Temperature(5, 1, 2.0, 0.87, 0.2, 0.03, 100)
@@ -178,6 +180,8 @@ def test_answers_without_calibration_are_marked(tmp_path, opened):
     found = answers(["cat", "dog"], [""], fitted=None)
     page = opened(pages.of_answers(found, tmp_path / "page.html"))
     assert "probabilities are not calibrated" in page.text
+    page = opened(pages.of_answers(replace(found, given=True), tmp_path / "given.html"))
+    assert "probabilities are not calibrated" not in page.text
 
 
 def test_many_classes_and_pictures_are_cut_and_counted(tmp_path, opened, monkeypatch):

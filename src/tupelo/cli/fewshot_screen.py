@@ -25,7 +25,6 @@ RATED = 50  # steps over which episodes per second are taken
 SHOWN_BAD = 5
 SHOWN_QUERIES = 40
 SHOWN_CLASSES = 3  # beside the answer
-SHOWN_NEAREST = 3
 UNSURE = 0.5  # an answer with less is marked
 
 
@@ -246,7 +245,7 @@ class FewShotScreen(Lines, Watcher):
             more = [f"{escape(name)} {q:.2f}" for name, q in others[:SHOWN_CLASSES] if q >= 0.005]
             if more:
                 table.add_row("", f"[dim]else {', '.join(more)}[/dim]")
-            near = [support.pictures.paths[row] for row, _ in found.near(place)[:SHOWN_NEAREST]]
+            near = [support.pictures.paths[row] for row, _ in found.near(place)]
             table.add_row("", f"[dim]near {escape(', '.join(near))}[/dim]")
         self.line()
         self.console.print(table)
@@ -267,7 +266,7 @@ class FewShotScreen(Lines, Watcher):
         if fitted is None:
             self.line(
                 f"temperature {found.temperature:g}, given"
-                if found.temperature != 1
+                if found.given
                 else "[yellow]probabilities are not calibrated[/yellow]: the run has no validation "
                 "classes"
             )
@@ -278,7 +277,7 @@ class FewShotScreen(Lines, Watcher):
             f"{fitted.ways} validation classes with {shots} each"
         )
         self.line(
-            f"          probabilities were off by {100 * fitted.after:.1f} % on average, before "
+            f"          probabilities were off by {100 * fitted.after:.1f} % there, before "
             f"calibration by {100 * fitted.before:.1f} %; temperature {found.temperature:.3g}"
         )
 

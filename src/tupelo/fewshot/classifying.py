@@ -24,7 +24,7 @@ class Classified:
         probabilities: of the classes, (q, n).
         nearest: rows of the support items nearest to it, nearest first, (q, k).
         closeness: how near they are, by `measure`, (q, k).
-        measure: "distance" (Euclidean) or "cosine similarity", whichever the head goes by.
+        measure: "distance" (Euclidean) where the head goes by it, else "cosine similarity".
     """
 
     probabilities: Float[Tensor, "q n"]

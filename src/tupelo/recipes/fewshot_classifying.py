@@ -82,8 +82,9 @@ class Answers:
         classified: probabilities and nearest support pictures.
         temperature: of the probabilities.
         fitted: the entry of the run's calibration most like this support; None: the temperature
-            is 1, or was given.
+            is 1 for want of one, or was given.
         copies: of each query the support picture it is a copy of, "" where of none.
+        given: the temperature is the user's.
     """
 
     support: Support
@@ -92,6 +93,7 @@ class Answers:
     temperature: float
     fitted: Temperature | None
     copies: tuple[str, ...]
+    given: bool
 
     @property
     def right(self) -> list[bool | None]:
@@ -271,7 +273,7 @@ def classified(
         support.pictures.paths[known[digest]] if digest in known else ""
         for digest in _digests(queries.pictures)
     )
-    return Answers(support, queries, found, t, fitted, copies)
+    return Answers(support, queries, found, t, fitted, copies, given=temperature is not None)
 
 
 def _is_source(query: str) -> bool:

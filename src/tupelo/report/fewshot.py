@@ -27,7 +27,7 @@ __all__ = ["NAME", "check_extra", "of_answers", "of_run"]
 NAME = "report.html"
 ASKED_BYTES, KNOWN_BYTES = 3_000_000, 2_000_000
 SIDE = 112  # of a picture, in pixels
-QUERIES, CLASSES, NEIGHBOURS, SUPPORT = 60, 5, 5, 10  # shown
+QUERIES, CLASSES, SUPPORT = 60, 5, 10  # shown
 UNSURE = 0.5  # an answer with less
 NARROW = 4  # pictures of a class with which two tasks fit beside each other
 EMPTY: dict[str, Any] = {
@@ -125,7 +125,7 @@ def of_answers(found: Answers, out: Path, *, run: str = "") -> Path:
     support, queries = found.support, found.queries
     places = range(min(QUERIES, len(queries.labels)))
     answers = [_answer(found, place) for place in places]
-    near = [row for place in places for row, _ in found.near(place)[:NEIGHBOURS]]
+    near = [row for place in places for row, _ in found.near(place)]
     classes = _support(found)
     rows = [row for one in classes for row in one["rows"]]
     measured = {"distance": "Euclidean distance", "cosine similarity": "cosine similarity"}
@@ -135,7 +135,7 @@ def of_answers(found: Answers, out: Path, *, run: str = "") -> Path:
         "lead": f"Answered{f' by {run}' if run else ''} from {len(support.pictures):,} pictures in "
         f"{support.source}, of classes that need not have trained.",
         "cards": _cards_of_answers(found),
-        "warnings": [] if found.fitted or found.temperature != 1 else [
+        "warnings": [] if found.fitted or found.given else [
             "The run has no validation classes, so these probabilities are not calibrated."
         ],
         "answers": answers,
@@ -190,7 +190,7 @@ def _answer(found: Answers, place: int) -> dict[str, Any]:
                 "label": pictures.class_names[int(pictures.labels[row])],
                 "closeness": f"{closeness:.3f}",
             }
-            for row, closeness in found.near(place)[:NEIGHBOURS]
+            for row, closeness in found.near(place)
         ],
     }
 
