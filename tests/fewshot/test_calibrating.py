@@ -15,6 +15,7 @@ from tupelo.fewshot.calibrating import (
     Temperature,
     calibrate,
     layouts_to_calibrate,
+    logits_of,
     reliability,
     temperature,
 )
@@ -147,6 +148,19 @@ def test_calibration_lowers_the_error_of_logits_that_are_too_sharp():
         assert one.after < one.before
         assert one.after < 0.05
         assert 0.3 < one.accuracy < 1
+
+
+def test_a_temperature_is_judged_by_other_episodes(monkeypatch):
+    z, labels = rows()
+    seeds = []
+
+    def watched(*given, seed, **options):
+        seeds.append(seed)
+        return logits_of(*given, seed=seed, **options)
+
+    monkeypatch.setattr("tupelo.fewshot.calibrating.logits_of", watched)
+    calibrate(Prototypical(), z, labels, [(5, 1), (5, 2), (2, 1)], episodes=3)
+    assert len(seeds) == len(set(seeds)) == 6
 
 
 def test_calibration_follows_from_the_seed():

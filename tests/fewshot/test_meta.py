@@ -428,6 +428,18 @@ def test_the_direct_learner_answers_as_its_head_does():
         model.solve(given, seeded(), auxiliary=[given])
 
 
+def test_the_direct_learner_trains_with_the_statistics_of_the_batch():
+    one, given = network(), task((2, 3))
+    Direct(one).matcher.eval()
+    wanted = copy.deepcopy(one).train()
+    rows = wanted(torch.cat([given.support, given.queries])).raw
+    logits = one.head(rows[None, :5], given.support_labels[None], rows[None, 5:], ways=2)[0]
+    loss = Direct(one).loss(given, seeded()).total
+    torch.testing.assert_close(loss, F.cross_entropy(logits, given.query_labels))
+    for mine, other in zip(one.buffers(), wanted.buffers(), strict=True):
+        torch.testing.assert_close(mine, other)
+
+
 def test_queries_of_the_direct_learner_are_normalised_as_asked():
     given = task((2, 3))
     answers = [Direct(network(), bn_mode=m).solve(given, seeded())

@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 
 from tupelo.errors import CheckpointError, InputError
 from tupelo.recipes import fewshot
+from tupelo.recipes import fewshot_building as building
 from tupelo.recipes import fewshot_using as using
+from tupelo.recipes.fewshot_measuring import embed
 from tupelo.recipes.fewshot_recipe import FewShotRecipe
 from tupelo.recipes.reading import checked
 from tupelo.training import Progress
@@ -90,6 +92,25 @@ def test_temperatures_are_of_validation_classes(trained):
     assert found is not None
     assert {(one.ways, one.shots) for one in found.temperatures} >= {(2, 1), (2, 5)}
     assert trained.after["temperature"] == pytest.approx(found.at(2, 1))
+
+
+def test_no_temperature_sees_the_test_classes(trained, photos, tmp_path, monkeypatch):
+    seen, calibrate = [], fewshot.calibrate
+
+    def watched(head, rows, labels, layouts, **options):
+        seen.append(rows)
+        return calibrate(head, rows, labels, layouts, **options)
+
+    monkeypatch.setattr(fewshot, "calibrate", watched)
+    shutil.copytree(trained.folder, tmp_path / "run")
+    (tmp_path / "run/calibration.json").unlink()
+    again = fewshot.run(recipe(photos), tmp_path / "run")
+    assert again.calibration == trained.calibration
+    data = building.read_data(recipe(photos), None, None)
+    model = using.open_run(trained.folder).model
+    (rows,) = seen
+    assert torch.equal(rows, embed(model, data.validation))
+    assert not torch.allclose(rows, embed(model, data.test))
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
