@@ -1,5 +1,7 @@
 """Matching networks: a query is labelled by the support items it resembles."""
 
+import operator
+
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
@@ -41,7 +43,7 @@ class FullContext(nn.Module):
         if start not in ("zeros", "query"):
             raise InputError(f"start must be 'zeros' or 'query', got {start!r}")
         self.dim = dim
-        self.steps = steps
+        self.steps = operator.index(steps)  # a TypeError now, not at the first batch
         self.start = start
         self.support = nn.LSTM(dim, dim, batch_first=True, bidirectional=True)
         self.reader = nn.LSTMCell(2 * dim, dim)
