@@ -222,6 +222,13 @@ def test_the_temperature_is_that_for_the_labelled_pictures(graph):
     assert found["temperature"] == pytest.approx(TABLE.at(3, 1))
 
 
+def test_a_part_that_is_not_there_is_named(opened, queries):
+    data = using.read_like(opened, str(queries))
+    assert using.part_of(opened, data, "all", str(queries)) == (data.train, "")
+    with pytest.raises(InputError, match="--part test is empty: .* one; give --part all, or a p"):
+        using.part_of(opened, data, "test", str(queries))
+
+
 def test_judging_counts_and_times(opened, queries):
     pictures = using.read_like(opened, str(queries)).train
     found = using.judged(opened, pictures, Layout(3, 1, 1), episodes=20, seed=0, watcher=Watcher())

@@ -81,6 +81,7 @@ def published(recipe: FewShotRecipe, grey: bool) -> Published:
     Prototypical networks: Snell et al. (2017); with a margin, Wang et al. (2018), whose queries of
     15 a class are also those of colour. Matching networks get the values of prototypical ones,
     which makes them comparable; their paper has none. Graph networks: Garcia and Bruna (2018).
+    Only of these a number of steps is printed: Snell et al. stop when validation does not improve.
     """
     if recipe.method in GRAPHS:
         return _of_graphs(recipe, grey)

@@ -166,7 +166,9 @@ class FewShotRecipe(BaseModel):
     per_batch: int | None = option(
         None, "Training", "episodes a step [1; for gnn and l-gnn as published]", ge=1
     )
-    steps: int | None = option(None, "Training", "optimiser steps [as published]", ge=1)
+    steps: int | None = option(
+        None, "Training", "optimiser steps [as published for gnn and l-gnn, else 20,000]", ge=1
+    )
     lr: float = option(1e-3, "Training", "learning rate of Adam", gt=0)
     halve_every: int | None = option(
         None, "Training", "steps after which the rate is halved [as published]", ge=1

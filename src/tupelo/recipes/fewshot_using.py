@@ -136,7 +136,10 @@ def part_of(opened: Opened, data: ImageData, part: str, source: str) -> tuple[Im
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
     chosen = data.train if part == "all" else parts[part]
     if chosen is None:
-        raise InputError(f"--part {part} is empty: the run divides these pictures without one")
+        raise InputError(
+            f"--part {part} is empty: the run divides these pictures without one; "
+            "give --part all, or a part that it has"
+        )
     note = ""
     if part in ("all", "train") and _same_source(opened, source):
         note = (
