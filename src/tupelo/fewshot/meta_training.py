@@ -176,7 +176,7 @@ def meta_fit(
     store = _Store(folder, model, optimizer, _identity(model, tasks, validate, settings))
     position = store.restore()
     begun = time.perf_counter() - position.seconds
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         while not _stopped(settings, position):
             position.window.append(_step(model, tasks, optimizer, learned, settings, position.step))
             position.step += 1
