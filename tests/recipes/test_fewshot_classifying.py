@@ -225,8 +225,13 @@ def test_the_temperature_is_that_for_the_labelled_pictures(graph):
 def test_a_part_that_is_not_there_is_named(opened, queries):
     data = using.read_like(opened, str(queries))
     assert using.part_of(opened, data, "all", str(queries)) == (data.train, "")
-    with pytest.raises(InputError, match="--part test is empty: .* one; give --part all, or a p"):
+    with pytest.raises(InputError, match=r"--part test is empty: .* one; give --part all, or a"):
         using.part_of(opened, data, "test", str(queries))
+
+
+def test_tasks_of_a_learner_without_a_recipe_cannot_be_shown(opened):
+    with pytest.raises(InputError, match="holds no recipe that names its pictures"):
+        using.tasks_of(opened, None, None)
 
 
 def test_judging_counts_and_times(opened, queries):
