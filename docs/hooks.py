@@ -1,5 +1,6 @@
 """Two things the site takes from elsewhere: the README as its front page, and all result pages."""
 
+import re
 from pathlib import Path
 
 
@@ -13,7 +14,8 @@ def on_config(config, **_):
 
 
 def on_page_markdown(markdown, page, **_):
-    """Put the README where index.md asks for it, its links made relative to docs/."""
+    """Put the README where index.md asks for it, without links to files that are not in docs/."""
     if page.file.src_uri != "index.md":
         return markdown
-    return Path("README.md").read_text(encoding="utf-8").replace("](docs/", "](")
+    readme = Path("README.md").read_text(encoding="utf-8").replace("](docs/", "](")
+    return re.sub(r"\[([^]]+)\]\([A-Z]+\.md\)", r"\1", readme)

@@ -44,7 +44,9 @@ def fit_each(
     Args:
         network: copied for each domain; `FewShot` or `TextFewShot`.
         domains: of which auxiliary tasks may come, with their meta-training classes.
-        shots, queries, max_classes: of the tasks, see `Tasks`.
+        shots: of the tasks, see `Tasks`.
+        queries: of them.
+        max_classes: of them.
         settings: of each training.
         bn_mode: see `Direct`.
         out: folder of runs, one a domain, so that it can go on after a stop; None writes nothing.

@@ -36,7 +36,10 @@ class MetaLSTM(EpisodicModel):
         cell: the meta-learner; default `MetaCell()`.
         steps: updates T, >= 1.
         batch: support items an update, >= 1; None takes all.
-        bn_mode, bn_momentum, legacy_grad_scale, generator: as `MetaMetricLearner`.
+        bn_mode: as `MetaMetricLearner`.
+        bn_momentum: as there.
+        legacy_grad_scale: as there.
+        generator: as there.
 
     Raises:
         InputError: an option outside its range; when called: a task with more classes.

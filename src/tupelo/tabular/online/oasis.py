@@ -108,7 +108,12 @@ class OASIS(BaseEstimator):
 
     Args:
         aggressiveness: C, the largest step, > 0.
-        n_scans, normalize, negative, shuffle, random_state, engine: as in `ODML`.
+        n_scans: as in `ODML`.
+        normalize: as there.
+        negative: as there.
+        shuffle: as there.
+        random_state: as there.
+        engine: as there.
 
     Attributes:
         matrix_: W (d, d), the identity at first.
