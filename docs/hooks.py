@@ -1,4 +1,4 @@
-"""Two things the site takes from elsewhere: the README as its front page, and all result pages."""
+"""The README as front page, all result pages in the list, and code in tables as it is meant."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,12 @@ def on_config(config, **_):
 
 def on_page_markdown(markdown, page, **_):
     """Put the README where index.md asks for it, without links to files that are not in docs/."""
-    if page.file.src_uri != "index.md":
-        return markdown
-    readme = Path("README.md").read_text(encoding="utf-8").replace("](docs/", "](")
-    return re.sub(r"\[([^]]+)\]\([A-Z]+\.md\)", r"\1", readme)
+    if page.file.src_uri == "index.md":
+        readme = Path("README.md").read_text(encoding="utf-8").replace("](docs/", "](")
+        markdown = re.sub(r"\[([^]]+)\]\([A-Z]+\.md\)", r"\1", readme)
+    return re.sub(r"^\|.*", _unescaped, markdown, flags=re.MULTILINE)
+
+
+def _unescaped(row):
+    r"""Code in tables needs `\|` on code hosts, and here shows the backslash."""
+    return re.sub(r"`[^`]+`", lambda code: code[0].replace(r"\|", "|"), row[0])
