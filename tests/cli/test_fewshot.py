@@ -162,7 +162,7 @@ def test_evaluate_takes_the_test_part_of_its_own_pictures(run, letters):
     assert "2-way 3-shot, 5 queries a class" in text  # as trained they were 7
     assert "(95 % interval over 30 episodes)" in text
     assert "episodes/s" in text
-    told = json.loads((out / "evaluated/2-way-3-shot.json").read_text())
+    told = json.loads((out / "evaluated/2-way-3-shot-test.json").read_text())
     assert (told["part"], told["ways"], told["shots"], told["episodes"]) == ("test", 2, 3, 30)
     assert 0 <= told["accuracy"] <= 1
     assert told["interval"] >= 0

@@ -65,7 +65,7 @@ def accuracy(pictures):
                 model,
                 OnEpisodes(model.head, LAYOUT, margin=loss),
                 train,
-                settings=Settings(steps=400, lr=1e-3, weight_decay=0, optimizer="adam"),
+                settings=Settings(steps=400, lr=1e-3, weight_decay=0.0, optimizer="adam"),
                 batches=Episodes(train.labels, LAYOUT),
             )
             found[distance, margin] = {

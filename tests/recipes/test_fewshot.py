@@ -207,9 +207,12 @@ def test_a_run_opens_with_all_that_belongs_to_it(trained):
     assert opened.fixed_ways is None
 
 
-def test_damaged_temperatures_are_as_none(trained, tmp_path):
+def test_damaged_temperatures_are_as_none_but_told(trained, tmp_path, caplog):
+    assert fewshot.read_calibration(tmp_path) is None
+    assert caplog.text == ""
     (tmp_path / "calibration.json").write_text('{"temperatures": [')
     assert fewshot.read_calibration(tmp_path) is None
+    assert "calibration.json cannot be read" in caplog.text
 
 
 @pytest.mark.parametrize(

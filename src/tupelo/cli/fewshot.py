@@ -168,7 +168,7 @@ def evaluate(
             watcher=screen,
             part=chosen,
         )
-        name = f"{layout.ways}-way-{layout.shots}-shot.json"
+        name = f"{layout.ways}-way-{layout.shots}-shot-{chosen}.json"
         place = run / "evaluated" / name if out is None else out
         place.parent.mkdir(parents=True, exist_ok=True)
         told = {"run": str(run), "source": source, "part": chosen, **scores}

@@ -267,8 +267,8 @@ class FewShotScreen(Lines, Watcher):
             self.line(
                 f"temperature {found.temperature:g}, given"
                 if found.given
-                else "[yellow]probabilities are not calibrated[/yellow]: the run has no validation "
-                "classes"
+                else "[yellow]probabilities are not calibrated[/yellow]: the run has no "
+                "temperatures, which validation classes give"
             )
             return
         shots = _count(fitted.shots, "picture", "pictures")

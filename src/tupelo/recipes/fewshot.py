@@ -9,6 +9,7 @@ Expected result: accuracy with its interval over 1,000 episodes of test classes,
 """
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from tupelo.recipes.places import check_apart, claim, read_results, surroundings
 from tupelo.recipes.reading import checked, read_recipe
 from tupelo.training import Judge, Progress, Run, fit
 from tupelo.training.settings import MAY_CHANGE
+
+logger = logging.getLogger(__name__)
 
 CALIBRATION = "calibration.json"
 CALIBRATED_BY = 200  # episodes of each layout, and as many to judge the temperature by
@@ -182,11 +185,19 @@ def run(recipe: FewShotRecipe, out: Path, watcher: Watcher | None = None) -> Res
 
 
 def read_calibration(run_folder: Path) -> Calibration | None:
-    """The temperatures of a run; None where it has none, or they cannot be read."""
+    """The temperatures of a run; None where it has none, or cannot be read, which is logged."""
+    path = run_folder / CALIBRATION
     try:
-        values = json.loads((run_folder / CALIBRATION).read_text(encoding="utf-8"))
-        return Calibration.from_dict(values)
-    except (OSError, ValueError, InputError):
+        return Calibration.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, InputError) as error:
+        logger.warning(
+            "%s cannot be read (%s), so probabilities are not calibrated; repeat the run, which "
+            "fits it anew without training",
+            path,
+            error,
+        )
         return None
 
 

@@ -136,7 +136,8 @@ def of_answers(found: Answers, out: Path, *, run: str = "") -> Path:
         f"{support.source}, of classes that need not have trained.",
         "cards": _cards_of_answers(found),
         "warnings": [] if found.fitted or found.given else [
-            "The run has no validation classes, so these probabilities are not calibrated."
+            "The run has no temperatures, which validation classes give, so these probabilities "
+            "are not calibrated."
         ],
         "answers": answers,
         "more_answers": len(queries.labels) - len(answers),
