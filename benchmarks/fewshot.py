@@ -302,7 +302,7 @@ def write(page: Page, turns: int) -> None:
         rows,
     )
     print(machine(), date.today())
-    page.write("python benchmarks/fewshot.py", (0,))
+    page.write(f"python benchmarks/fewshot.py --turns {turns}", (0,))
 
 
 if __name__ == "__main__":

@@ -80,6 +80,8 @@ def accuracy(found: Sequence[dict], method: str) -> str:
     if not values:
         return "n/a"
     mean = fmean(values)
+    if len(values) == 1:
+        return f"{mean:.1f}"
     spread = (fmean((value - mean) ** 2 for value in values)) ** 0.5
     return f"{seeds_summary(values, 1)} ({1.96 * spread / len(values) ** 0.5:.1f})"
 
@@ -107,24 +109,16 @@ def write_heterogeneous(page: Page, part: str, plan: Plan, what: str) -> None:
         for method in (METHODS[0], LONGER, *METHODS[1:], *ABLATIONS)
     ]
     for over in (METHODS[0], LONGER, METHODS[1]):
-        rows.append(
-            [f"MML over {over.lower()}", *(gain(found[each], "MML", over) for each in columns)]
-        )
-    seconds = {
-        method: fmean(cell[f"{method}: seconds"] for each in found.values() for cell in each)
-        for method in ("Matching network", "MML")
-        if any(found.values())
-    }
+        rows.append([f"MML over {over}", *(gain(found[each], "MML", over) for each in columns)])
+    rows.append(["runs", *(len(found[each]) for each in columns)])
     page.table(
         f"{part.capitalize()} as domains",
         f"{what} {plan.episodes} episodes of training (equal time: five times as many, which "
         f"takes about as long as MML), {plan.tests} random test tasks a run, "
-        f"{min(map(len, found.values()))} runs with divisions, weights and tasks of their own; ± "
-        "over runs, in brackets half the 95 % interval. Batch normalisation by the batch for all "
-        "methods. In 3v5 a test task has more classes than any of training, which Meta-LSTM cannot "
-        "take. Last rows: points, and in how many runs MML is above. A run took "
-        f"{seconds['MML']:.0f} s with MML and {seconds['Matching network']:.0f} s with a matching "
-        "network.",
+        "each run with a division, weights and tasks of its own; ± over runs, in brackets half the "
+        "95 % interval. Batch normalisation by the batch for all methods. In 3v5 a test task has "
+        "more classes than any of training, which Meta-LSTM cannot take. Last rows: points, and in "
+        "how many runs MML is above.",
         ["", *(f"{split}, {shots}-shot" for split, shots in columns)],
         rows,
     )
