@@ -16,7 +16,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from tempfile import mkdtemp
 
 from fewshot_cells import METHODS, TASKS, Plan, cell, cost
@@ -84,7 +84,7 @@ def write_full(page: Page) -> None:
     for of, text in (("turned", "turned characters are classes too"), ("test", "upright")):
         for name, plan, found in (("1 shot", FULL, one), ("5 shots", FULL5, five)):
             if found:
-                minutes = fmean(run["training seconds"] for run in found) / 60
+                minutes = median(run["training seconds"] for run in found) / 60
                 row = [f"trained with {name}; tested: {text}"]
                 row += [accuracies(found, task, of) for task in TASKS]
                 table.append([*row, f"{plan.steps:,}", f"{minutes:.0f}", len(found)])
@@ -110,7 +110,7 @@ def write_part(page: Page, part: str, title: str, text: str) -> None:
         found = runs(page, plan, method)
         if found:
             margin = fmean(run["present margin"] for run in found)
-            minutes = fmean(run["training seconds"] for run in found) / 60
+            minutes = median(run["training seconds"] for run in found) / 60
             row = [method, *(accuracies(found, task) for task in plan.tasks)]
             table.append([*row, f"{margin:.2f}" if margin else "", f"{minutes:.1f}", len(found)])
     if table:
