@@ -9,12 +9,14 @@ from tupelo.errors import InputError
 from tupelo.fewshot import (
     FewShot,
     FullContext,
+    GraphHead,
     LargeMargin,
     Layout,
     Matching,
     OnEpisodes,
     Prototypical,
     conv4,
+    graph_triplets,
     prototype_triplets,
 )
 from tupelo.types import Embedded
@@ -125,3 +127,15 @@ def test_refusals():
         objective()(output(), LABELS, items=items)
     items[7], items[13] = 7, 0  # in two episodes it may
     objective()(output(), LABELS, items=items)
+
+
+def test_a_table_of_nodes_is_for_graph_heads_and_one_of_rows_for_others():
+    layout = Layout(5, 1, 1, per_batch=2, query_ways=1)
+    nodes = graph_triplets(layout)
+    assert nodes.points == layout.batch_size  # so that their number alone tells nothing
+    with pytest.raises(InputError, match="of nodes of graphs, which Prototypical does not give"):
+        OnEpisodes(Prototypical(), layout, margin=LargeMargin(nodes))
+    OnEpisodes(GraphHead(4, 5), layout, margin=LargeMargin(nodes))
+    rows = prototype_triplets(LAYOUT)
+    with pytest.raises(InputError, match=r"is of rows, .*GraphHead.*make it with graph_triplet"):
+        OnEpisodes(GraphHead(4, 3), LAYOUT, margin=LargeMargin(rows))

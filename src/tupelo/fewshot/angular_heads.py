@@ -104,7 +104,6 @@ class NormalisedContrastive(PointLoss):
         if not 0 < margin <= 2:
             raise InputError(f"margin must be in (0, 2], a distance of unit points, got {margin}")
         self.table = table
-        self.layout = table.layout
         self.margin = margin
         for name in ("anchors", "positives", "negatives"):
             self.register_buffer(name, torch.from_numpy(getattr(table, name)), persistent=False)

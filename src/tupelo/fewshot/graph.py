@@ -82,6 +82,8 @@ class GraphHead(EpisodeHead):
     torch.Size([2, 3, 5])
     """
 
+    moves_nodes = True
+
     def __init__(
         self,
         dim: int,

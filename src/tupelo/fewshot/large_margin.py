@@ -30,6 +30,7 @@ class TripletTable:
         positives: of each anchor, int64 (a, p).
         negatives: of each positive, int64 (a, p, m).
         seed: of the draw.
+        of_nodes: points are nodes of graphs, each query before its support; else rows of episodes.
     """
 
     layout: Layout
@@ -38,6 +39,7 @@ class TripletTable:
     positives: Int64[np.ndarray, "a p"]
     negatives: Int64[np.ndarray, "a p m"]
     seed: int
+    of_nodes: bool
 
     def __len__(self) -> int:
         return self.negatives.size
@@ -95,7 +97,7 @@ def prototype_triplets(
     episode = np.arange(layout.per_batch).repeat(layout.rows)
     labels = np.tile(classes, layout.per_batch)
     items = np.arange(layout.batch_size)
-    return _table(layout, labels, items, episode, positives, negatives, seed)
+    return _table(layout, labels, items, episode, positives, negatives, seed, of_nodes=False)
 
 
 def graph_triplets(
@@ -130,17 +132,18 @@ def graph_triplets(
     place = np.arange(1 + layout.support)
     episode = np.arange(graphs)[:, None] // layout.asked
     items = (episode * len(place) + place).ravel()
-    return _table(layout, labels, items, np.zeros_like(labels), positives, negatives, seed)
+    together = np.zeros_like(labels)
+    return _table(layout, labels, items, together, positives, negatives, seed, of_nodes=True)
 
 
 class PointLoss(nn.Module, ABC):
     """A loss on the points of a batch (`Answer.points`), added to that of the episodes.
 
     Attributes:
-        layout: of the batches it is for.
+        table: which points it compares, in which batches.
     """
 
-    layout: Layout
+    table: TripletTable
 
     @abstractmethod
     def forward(self, points: Float[Tensor, "r d"]) -> LossValue:
@@ -188,7 +191,6 @@ class LargeMargin(PointLoss):
         ):
             raise InputError(f"margin must be 'rule' or a finite number > 0, got {margin!r}")
         self.table = table
-        self.layout = table.layout
         self.margin = margin
         self.normalised = normalised
         for name in ("anchors", "positives", "negatives"):
@@ -257,6 +259,8 @@ def _table(
     positives: int,
     negatives: int,
     seed: int,
+    *,
+    of_nodes: bool,
 ) -> TripletTable:
     """Draw the triplets: positives share the label, but not the item, of the anchor."""
     if positives < 1 or negatives < 1:
@@ -280,7 +284,8 @@ def _table(
             f"no anchor has a positive in batches of {layout}: 1-shot L-GNN needs at least 2 "
             "episodes per batch (per_batch), for positives come from other episodes"
         )
-    return TripletTable(layout, len(labels), np.array(anchors), np.stack(near), np.stack(far), seed)
+    drawn = np.array(anchors), np.stack(near), np.stack(far)
+    return TripletTable(layout, len(labels), *drawn, seed, of_nodes)
 
 
 def _some(rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

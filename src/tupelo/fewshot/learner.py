@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -29,7 +29,12 @@ class EpisodeHead(nn.Module, ABC):
     """From embedded support and queries to logits, for any number of episodes at once.
 
     Heads compute in float32, or in float64 where they are given it, also under autocast.
+
+    Attributes:
+        moves_nodes: the points of an answer are nodes of graphs, not the embedded rows.
     """
+
+    moves_nodes: ClassVar[bool] = False
 
     @abstractmethod
     def forward(

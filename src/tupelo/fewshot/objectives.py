@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from tupelo.errors import InputError
 from tupelo.fewshot.episodes import Layout
-from tupelo.fewshot.large_margin import PointLoss
+from tupelo.fewshot.large_margin import PointLoss, TripletTable
 from tupelo.fewshot.learner import EpisodeHead, wide
 from tupelo.types import Embedded, LossValue, Objective
 
@@ -39,8 +39,8 @@ class OnEpisodes(Objective):
         loss: of the answers; default cross-entropy.
 
     Raises:
-        InputError: a negative weight, or a margin for another layout; when called: not whole
-            episodes of this layout, or an item twice in one episode; when copied without its model.
+        InputError: a negative weight, or a margin for another layout or head; when called: not
+            whole episodes of this layout, or an item twice in one episode; when copied without its model.
 
     >>> from tupelo.fewshot import FewShot, Prototypical, conv4
     >>> model = FewShot(conv4(width=4), Prototypical())
@@ -67,11 +67,8 @@ class OnEpisodes(Objective):
             raise InputError(f"weight must be a finite number >= 0, got {weight}")
         if warmup_steps < 0:
             raise InputError(f"warmup_steps must be >= 0, got {warmup_steps}")
-        if margin is not None and margin.layout != layout:
-            raise InputError(
-                f"the margin was made for batches of {margin.layout}, got {layout}; make its "
-                "table for this layout"
-            )
+        if margin is not None:
+            _check_table(margin.table, layout, head)
         self._head = (head,)  # in a tuple: a sub-module's parameters would have two owners
         self.layout = layout
         self.margin = margin
@@ -139,3 +136,17 @@ class OnEpisodes(Objective):
         memo[id(self)] = made = type(self).__new__(type(self))
         vars(made).update(copy.deepcopy(vars(self), memo))
         return made
+
+
+def _check_table(table: TripletTable, layout: Layout, head: EpisodeHead) -> None:
+    if table.layout != layout:
+        raise InputError(
+            f"the margin was made for batches of {table.layout}, got {layout}; make its table for "
+            "this layout"
+        )
+    if table.of_nodes != head.moves_nodes:
+        made = "graph_triplets" if head.moves_nodes else "prototype_triplets"
+        raise InputError(
+            f"the margin's table is of {'nodes of graphs' if table.of_nodes else 'rows'}, which "
+            f"{type(head).__name__} does not give; make it with {made}"
+        )
