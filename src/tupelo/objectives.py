@@ -24,6 +24,7 @@ from tupelo.types import (
     Objective,
     PairLoss,
     Relation,
+    Terms,
     TupleLoss,
 )
 
@@ -195,7 +196,15 @@ class OnClasses(Objective):
                 "class losses need class indices (b,) as labels, numbered once for the whole data "
                 f"set (ImageSet.labels are), got {type(labels).__name__}: {error}"
             ) from error
-        return _value(self.loss(output, indices))
+        found = self.loss(output, indices)
+        if not isinstance(found, Terms):
+            return _value(found)
+        parts = {name: terms.detach().mean() for name, terms in found.parts.items()}
+        return LossValue(found.terms.mean(), parts, found.statistics)
+
+    def end_epoch(self) -> None:
+        """Pass on to the loss."""
+        cast(ClassLoss, self.loss).end_epoch()
 
 
 class Memory(Objective):

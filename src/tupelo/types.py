@@ -66,6 +66,20 @@ class LossValue(NamedTuple):
     statistics: dict[str, float] = {}  # noqa: RUF012  (a default of a NamedTuple, never written to)
 
 
+class Terms(NamedTuple):
+    """What a class loss returns that has several parts.
+
+    Attributes:
+        terms: of b items; their mean is the loss.
+        parts: named terms (b,) that add up to `terms`.
+        statistics: as of a `LossValue`.
+    """
+
+    terms: Float[Tensor, " b"]
+    parts: dict[str, Tensor]
+    statistics: dict[str, float]
+
+
 class PairLoss(nn.Module, ABC):
     """A loss on all pairs of a comparison.
 
@@ -99,7 +113,10 @@ class ClassLoss(nn.Module, ABC):
     """A loss between items and a learned row per class; the mean of its terms (b,) is the loss."""
 
     @abstractmethod
-    def forward(self, embedded: Embedded, labels: Tensor) -> Float[Tensor, " b"]: ...
+    def forward(self, embedded: Embedded, labels: Tensor) -> Float[Tensor, " b"] | Terms: ...
+
+    def end_epoch(self) -> None:
+        """Called after each epoch."""
 
 
 Relation = Callable[[object, object], Bool[Tensor, "b c"] | tuple]

@@ -1,5 +1,7 @@
 """Losses: on all pairs of a comparison, on tuples, and on learned class rows."""
 
+from tupelo.losses.adaptive import AdaptiveMargin, Mining
+from tupelo.losses.angular import AngularSoftmax, CosineMargin, ExponentialMean, usual_scale
 from tupelo.losses.classes import ArcFace, CosFace, NormalizedSoftmax, ProxyAnchor, ProxyNCA
 from tupelo.losses.pairs import (
     AllTriplets,
@@ -34,4 +36,10 @@ __all__ = [
     "NormalizedSoftmax",
     "ProxyAnchor",
     "ProxyNCA",
+    "AdaptiveMargin",
+    "AngularSoftmax",
+    "CosineMargin",
+    "ExponentialMean",
+    "Mining",
+    "usual_scale",
 ]
