@@ -17,7 +17,8 @@ from tupelo.fewshot.graph import GraphHead
 from tupelo.fewshot.large_margin import PointLoss, TripletTable, squared_distances
 from tupelo.fewshot.learner import EpisodeHead, unit_rows, wide
 from tupelo.fewshot.objectives import Answering
-from tupelo.losses.classes import lowered, turned
+from tupelo.losses.class_products import softmax_terms
+from tupelo.losses.classes import wider
 from tupelo.types import LossValue
 
 CLOSEST = 1e-12  # squared distance below which the slope of its root is not followed
@@ -138,10 +139,17 @@ def _scale(head: EpisodeHead, loss: str) -> float:
 def _cos_face(
     logits: Float[Tensor, "r n"], wanted: Int64[Tensor, " r"], *, scale: float, margin: float
 ) -> Float[Tensor, ""]:
-    return F.cross_entropy(scale * lowered(logits / scale, wanted, margin), wanted)
+    cosines, own = _cosines(logits, wanted, scale)
+    return softmax_terms(cosines, wanted, own - margin, scale).mean()
 
 
 def _arc_face(
     logits: Float[Tensor, "r n"], wanted: Int64[Tensor, " r"], *, scale: float, margin: float
 ) -> Float[Tensor, ""]:
-    return F.cross_entropy(scale * turned(logits / scale, wanted, margin), wanted)
+    cosines, own = _cosines(logits, wanted, scale)
+    return softmax_terms(cosines, wanted, wider(own, margin), scale).mean()
+
+
+def _cosines(logits: Tensor, wanted: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    cosines = logits / scale
+    return cosines, cosines.gather(1, wanted[:, None])[:, 0]

@@ -17,11 +17,17 @@ from torch.nn import functional as F
 
 from tupelo.errors import InputError
 from tupelo.losses.adaptive import AdaptiveMargin, Mining
+from tupelo.losses.class_products import (
+    SMALLEST_NORM,
+    cosines_with,
+    log_sums_of_others,
+    products_with,
+    softmax_terms,
+)
 from tupelo.losses.tuples import class_indices
 from tupelo.types import ClassLoss, Embedded, Terms
 
 log = logging.getLogger(__name__)
-SMALLEST_NORM = 1e-12
 LARGEST_SHARPNESS = 20.0  # of exponentials that are not taken as logarithms
 
 
@@ -177,8 +183,8 @@ class ExponentialMean(Constraint):
                 "an exponential constraint compares with the mean of the other classes, so it "
                 f"needs at least 2 classes, got {0 if cosines is None else cosines.shape[1]}"
             )
-        others = (self.sharpness * cosines).scatter(1, labels[:, None], -math.inf)
-        log_mean = others.logsumexp(1) - math.log(cosines.shape[1] - 1)
+        others = log_sums_of_others(cosines, labels, self.sharpness)
+        log_mean = others - math.log(cosines.shape[1] - 1)
         here, margin = self.sharpness * own, present(self.margin)
         if self.form == "outside":
             lead = here.exp() - log_mean.exp()
@@ -303,20 +309,17 @@ class AngularSoftmax(ClassLoss):
             return self._terms(rows, self.weights.to(rows.dtype), labels)
 
     def _terms(self, rows: Tensor, weights: Tensor, labels: Tensor) -> Terms:
-        lengths, of_classes = rows.norm(dim=1), weights.norm(dim=1)
-        _check_lengths(lengths.detach(), of_classes.detach())
-        cosines = None
+        with torch.no_grad():
+            lengths, of_classes = rows.norm(dim=1), weights.norm(dim=1)
+            _check_lengths(lengths, of_classes)
+        products = cosines = None
         if self.scale is None:
-            bias = None if self.bias is None else self.bias.to(rows.dtype)
-            logits = F.linear(rows, weights, bias)
+            products, own = products_with(rows, weights, labels)
+            logits = products if self.bias is None else products + self.bias.to(rows.dtype)
+            softmax = F.cross_entropy(logits, labels, reduction="none")
         else:
-            cosines = _cosines(rows, weights, lengths, of_classes)
-            logits = cosines * (
-                self.scale if self.raw_scale is None else F.softplus(self.raw_scale)
-            )
-        softmax = F.cross_entropy(logits, labels, reduction="none")
-        target, of_target = weights[labels], of_classes[labels]
-        own = (rows * target).sum(1) / lengths / of_target
+            cosines, own = cosines_with(rows, weights, labels)
+            softmax = self._normalised(cosines, labels, own, self.scale)
         statistics = _statistics(own, rows, weights, lengths, of_classes)
         before = int(self.steps)
         if self.training:
@@ -324,15 +327,23 @@ class AngularSoftmax(ClassLoss):
         constraint = self.constraint
         if constraint is None or self.weight == 0 or before < self.start_step:
             return Terms(softmax, {"softmax": softmax}, statistics)
-        if self.detach_weight:
-            weights, of_classes, cosines = weights.detach(), of_classes.detach(), None
-            own = (rows * target.detach()).sum(1) / lengths / of_target.detach()
-        if constraint.needs_all and cosines is None:
-            cosines = _cosines(rows, weights, lengths, of_classes)
+        if self.detach_weight and constraint.needs_all:
+            cosines, own = cosines_with(rows, weights.detach(), labels)
+        elif self.detach_weight:
+            still = weights.detach()[labels] / of_classes[labels][:, None]
+            own = (rows * still).sum(1) / rows.norm(dim=1)
+        elif constraint.needs_all and products is not None:
+            cosines = products / rows.norm(dim=1)[:, None] / weights.norm(dim=1)
         found = constraint(own, cosines, labels)
         statistics |= self._watch(constraint, found)
         penalty = self.weight * constraint.mining(found.gaps)
         return Terms(softmax + penalty, {"softmax": softmax, "penalty": penalty}, statistics)
+
+    def _normalised(self, cosines: Tensor, labels: Tensor, own: Tensor, scale: float) -> Tensor:
+        if self.raw_scale is None:
+            return softmax_terms(cosines, labels, own, scale)
+        learned = F.softplus(self.raw_scale)
+        return softmax_terms(cosines * learned, labels, own * learned, 1.0)
 
     @torch.no_grad()
     def _watch(self, constraint: Constraint, found: Gaps) -> dict[str, float]:
@@ -360,11 +371,6 @@ class AngularSoftmax(ClassLoss):
             log.warning("every sample kept the margin %.3g in this epoch; it does nothing", told)
         self.active_least.fill_(1.0)
         self.active_most.fill_(0.0)
-
-
-def _cosines(rows: Tensor, weights: Tensor, lengths: Tensor, of_classes: Tensor) -> Tensor:
-    # unit rows first: dividing (b, C) products would take two more passes over them
-    return (rows / lengths[:, None]) @ (weights / of_classes[:, None]).T
 
 
 def _check_lengths(lengths: Tensor, of_classes: Tensor) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tupelo.errors import InputError
+from tupelo.losses.class_products import cosines_with, log_sums_of_others, softmax_terms
 from tupelo.losses.pairs import log_one_plus_sums
 from tupelo.losses.tuples import class_indices
 from tupelo.types import ClassLoss, Embedded
@@ -32,8 +33,8 @@ class _Proxies(ClassLoss):
 
     def cosines(
         self, embedded: Embedded, labels: Tensor
-    ) -> tuple[Float[Tensor, "b n"], Int[Tensor, " b"]]:
-        """Cosines of items and class rows, (b, n_classes), and class indices, both checked."""
+    ) -> tuple[Float[Tensor, "b n"], Float[Tensor, " b"], Int[Tensor, " b"]]:
+        """Cosines of items and all class rows, of items and their own, and class indices."""
         if embedded.z.shape[1] != self.proxies.shape[1]:
             raise InputError(
                 f"dim must equal the embedding width, got dim={self.proxies.shape[1]} for "
@@ -42,7 +43,7 @@ class _Proxies(ClassLoss):
         z = embedded.z
         labels = class_indices(labels, len(z), len(self.proxies), type(self).__name__)
         with torch.autocast(z.device.type, enabled=False):
-            return z @ F.normalize(self.proxies.to(z.dtype), dim=1).T, labels
+            return *cosines_with(z, self.proxies.to(z.dtype), labels), labels
 
 
 class ProxyNCA(_Proxies):
@@ -77,12 +78,11 @@ class ProxyNCA(_Proxies):
 
     def forward(self, embedded: Embedded, labels: Tensor) -> Float[Tensor, " b"]:
         """Terms of b items."""
-        cosines, labels = self.cosines(embedded, labels)
-        logits = (cosines - 1) * (2 * self.scale)
-        own = logits.gather(1, labels[:, None])
-        if not self.include_own:
-            logits = logits.scatter(1, labels[:, None], -math.inf)
-        return logits.logsumexp(1) - own[:, 0]
+        cosines, own, labels = self.cosines(embedded, labels)
+        scale = 2 * self.scale  # the squared distance of unit rows is 2 - 2 cos
+        if self.include_own:
+            return softmax_terms(cosines, labels, own, scale)
+        return log_sums_of_others(cosines, labels, scale) - own * scale
 
 
 class ProxyAnchor(_Proxies):
@@ -117,8 +117,8 @@ class ProxyAnchor(_Proxies):
 
     def forward(self, embedded: Embedded, labels: Tensor) -> Float[Tensor, " b"]:
         """Terms of b items, all equal."""
-        cosines, labels = self.cosines(embedded, labels)
-        near = (self.margin - cosines.gather(1, labels[:, None])[:, 0]) * self.alpha
+        cosines, own, labels = self.cosines(embedded, labels)
+        near = (self.margin - own) * self.alpha
         far = (cosines + self.margin) * self.alpha
         # finite instead of -inf, so that a class without others has gradient 0, not NaN
         far = far.scatter(1, labels[:, None], -1e30).logsumexp(0)
@@ -149,9 +149,8 @@ class NormalizedSoftmax(_Proxies):
 
     def forward(self, embedded: Embedded, labels: Tensor) -> Float[Tensor, " b"]:
         """Terms of b items."""
-        cosines, labels = self.cosines(embedded, labels)
-        logits = cosines / self.temperature
-        return F.cross_entropy(logits, labels, reduction="none")
+        cosines, own, labels = self.cosines(embedded, labels)
+        return softmax_terms(cosines, labels, own, 1 / self.temperature)
 
 
 class CosFace(_Proxies):
@@ -186,9 +185,8 @@ class CosFace(_Proxies):
 
     def forward(self, embedded: Embedded, labels: Tensor) -> Float[Tensor, " b"]:
         """Terms of b items."""
-        cosines, labels = self.cosines(embedded, labels)
-        logits = lowered(cosines, labels, self.margin) * self.scale
-        return F.cross_entropy(logits, labels, reduction="none")
+        cosines, own, labels = self.cosines(embedded, labels)
+        return softmax_terms(cosines, labels, own - self.margin, self.scale)
 
 
 class ArcFace(_Proxies):
@@ -225,34 +223,21 @@ class ArcFace(_Proxies):
 
     def forward(self, embedded: Embedded, labels: Tensor) -> Float[Tensor, " b"]:
         """Terms of b items."""
-        cosines, labels = self.cosines(embedded, labels)
-        logits = turned(cosines, labels, self.margin_radians) * self.scale
-        return F.cross_entropy(logits, labels, reduction="none")
+        cosines, own, labels = self.cosines(embedded, labels)
+        return softmax_terms(cosines, labels, wider(own, self.margin_radians), self.scale)
 
 
-def lowered(
-    cosines: Float[Tensor, "b n"], labels: Int[Tensor, " b"], margin: float
-) -> Float[Tensor, "b n"]:
-    """Cosines of items and classes, that of the own class lowered by a margin; see `CosFace`."""
-    own = cosines.gather(1, labels[:, None]) - margin
-    return cosines.scatter(1, labels[:, None], own)
+def wider(own: Float[Tensor, " b"], margin_radians: float) -> Float[Tensor, " b"]:
+    """Cosines of items and their own class, the angle widened by a margin; see `ArcFace`.
 
-
-def turned(
-    cosines: Float[Tensor, "b n"], labels: Int[Tensor, " b"], margin_radians: float
-) -> Float[Tensor, "b n"]:
-    """Cosines of items and classes, the angle to the own class widened by a margin; see `ArcFace`.
-
-    >>> turned(torch.tensor([[0.0, -1.0]]), torch.tensor([0]), math.pi / 6)
-    tensor([[-0.5000, -1.0000]])
+    >>> wider(torch.tensor([0.0]), math.pi / 6)
+    tensor([-0.5000])
     """
-    own = cosines.gather(1, labels[:, None])
     # the floor keeps the slope of the sine finite where item and class row coincide
     sine = (1 - own.square()).clamp(min=1e-6).sqrt()
     m = margin_radians
-    wider = own * math.cos(m) - sine * math.sin(m)
-    wider = torch.where(own > -math.cos(m), wider, own - m * math.sin(m))
-    return cosines.scatter(1, labels[:, None], wider)
+    turned = own * math.cos(m) - sine * math.sin(m)
+    return torch.where(own > -math.cos(m), turned, own - m * math.sin(m))
 
 
 def _check_scale(value: float) -> None:
