@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -14,7 +13,8 @@ from torch.nn import functional as F
 
 from tupelo import evaluation
 from tupelo.errors import InputError
-from tupelo.models import Ensemble
+from tupelo.models import VAE, Autoencoded, Ensemble
+from tupelo.models.modes import evaluating
 from tupelo.types import Embedded
 
 Precision = Literal["bf16-mixed", "32-true"]
@@ -150,7 +150,7 @@ def embed(
         for batch in _prefetched(dataset, np.array_split(np.arange(n), range(size, n, size))):
             images = batch.images.to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=chosen == "bf16-mixed"):
-                output = model(images)
+                output = model.encode(images).mean if isinstance(model, VAE) else model(images)
             z.append(rows_of(output, scales_of(model)).float().cpu())
             items.append(batch.items)
             done += len(images)
@@ -243,18 +243,6 @@ def learners_of(
     )
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode within the block; afterwards every module has its former mode again."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
 def _batch_size(dataset) -> int:
     first = dataset.batch(np.arange(1)).images
     return max(1, min(512, PIXELS_AT_ONCE // (first.shape[2] * first.shape[3])))
@@ -281,7 +269,7 @@ def named_labels(dataset) -> Any:
 
 
 def rows_of(
-    output: Embedded | Sequence[Embedded], scales: Sequence[float] = ()
+    output: Embedded | Autoencoded | Sequence[Embedded], scales: Sequence[float] = ()
 ) -> Float[Tensor, "b d"]:
     """Unit rows of what a model returned; those of several learners are scaled and joined.
 
@@ -293,7 +281,7 @@ def rows_of(
     >>> rows_of((one, other), scales=(1.0, 0.0))
     tensor([[0.6000, 0.8000, 0.0000, 0.0000]])
     """
-    if isinstance(output, Embedded):
+    if isinstance(output, Embedded | Autoencoded):
         return output.z
     scales = scales or (1.0,) * len(output)
     joined = [scale * learner.z for learner, scale in zip(output, scales, strict=True)]

@@ -20,7 +20,7 @@ from tupelo.data.decode import BadPicture, Frame, Resize, decode, prepare
 from tupelo.data.pictures import FolderFiles, in_threads
 from tupelo.errors import CheckpointError, DataError, InputError
 from tupelo.inference import embed
-from tupelo.models import Embedder, Ensemble
+from tupelo.models import VAE, Embedder, Ensemble, Model
 
 Picture = str | Path | bytes | Image.Image | np.ndarray
 """A file's name, its content, an opened picture, or pixels uint8 (h, w) or (h, w, 3)."""
@@ -112,7 +112,7 @@ class Trained:
         folder: it was read from.
     """
 
-    model: Embedder | Ensemble
+    model: Model
     frame: Frame
     folder: Path
 
@@ -225,7 +225,7 @@ def identity(model: nn.Module, frame: Frame) -> str:
 
 def architecture_of(model: nn.Module) -> dict[str, Any] | None:
     """The architecture of a model as plain values; None of one that states none."""
-    if not isinstance(model, (Embedder, Ensemble)):
+    if not isinstance(model, (Embedder, Ensemble, VAE)):
         return None
     plain = asdict(model.architecture)
     if plain["learners"] is None:
@@ -233,7 +233,7 @@ def architecture_of(model: nn.Module) -> dict[str, Any] | None:
     return plain
 
 
-def _frame(model: Embedder | Ensemble, about: dict[str, Any], folder: Path) -> Frame:
+def _frame(model: Model, about: dict[str, Any], folder: Path) -> Frame:
     size, channels = model.architecture.size, model.architecture.channels
     if "pictures" in about:
         stated = about["pictures"]

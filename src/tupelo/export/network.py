@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from tupelo.errors import InputError
 from tupelo.inference import rows_of, scales_of
-from tupelo.models import Embedder
+from tupelo.models import VAE, Autoencoded, Embedder
 from tupelo.types import Embedded
 
 
@@ -35,7 +35,11 @@ class PixelsToRows(nn.Module):
             model = self.model
             images = (images - model.mean) / model.std
             return model.embed(model.backbone(images.half())).z
-        output = self.model(images.half() if self.half_precision else images)
+        if self.half_precision:
+            images = images.half()
+        if isinstance(self.model, VAE):  # neither noise nor pictures are wanted
+            return unit_rows(self.model.encode(images).mean)
+        output = self.model(images)
         return unit_rows(output, scales_of(self.model))
 
 
@@ -46,7 +50,7 @@ def unit_rows(output: object, scales: Sequence[float] = ()) -> Tensor:
         InputError: it is something else.
     """
     learners = output if isinstance(output, (tuple, list)) else ()
-    if isinstance(output, Embedded):
+    if isinstance(output, Embedded | Autoencoded):
         return output.z.float()
     if learners and all(isinstance(learner, Embedded) for learner in learners):
         return rows_of(learners, scales).float()

@@ -29,7 +29,7 @@ from tupelo.export.agreement import (
 from tupelo.export.description import describe
 from tupelo.export.network import PixelsToRows, unit_rows
 from tupelo.inference import scales_of
-from tupelo.models import Embedder, Ensemble
+from tupelo.models import VAE, Embedder, Ensemble
 from tupelo.models.saving import replace_file
 from tupelo.trained import Picture, Prepared, Trained
 
@@ -142,7 +142,10 @@ def _opened(model: Trained | nn.Module, frame: Frame | None) -> tuple[nn.Module,
         )
     if frame.channels not in (1, 3) or min(frame[:2]) < 1:
         raise InputError(f"frame must have 1 or 3 channels and sides of at least 1, got {frame}")
-    if isinstance(model, (Embedder, Ensemble)) and frame.channels != model.architecture.channels:
+    if (
+        isinstance(model, (Embedder, Ensemble, VAE))
+        and frame.channels != model.architecture.channels
+    ):
         raise InputError(
             f"frame must have the {model.architecture.channels} channel(s) of the model, got "
             f"{frame}"

@@ -1,4 +1,4 @@
-"""Backbones, the embedder around them, and how a model is saved."""
+"""Backbones, the embedder around them, autoencoders, and how a model is saved."""
 
 from tupelo.models.architecture import Architecture, Learners
 from tupelo.models.attention import Attentive, attentive
@@ -8,7 +8,9 @@ from tupelo.models.embedder import Embedder, embedder
 from tupelo.models.ensemble import Ensemble
 from tupelo.models.heads import ManyHeads, many_heads
 from tupelo.models.members import Members, members
+from tupelo.models.rebuilding import Model
 from tupelo.models.saving import about, load, save
+from tupelo.models.vae import VAE, Autoencoded, Posterior, conv_vae, mlp_vae
 
 __all__ = [
     "embedder",
@@ -22,6 +24,12 @@ __all__ = [
     "Divided",
     "members",
     "Members",
+    "mlp_vae",
+    "conv_vae",
+    "VAE",
+    "Autoencoded",
+    "Posterior",
+    "Model",
     "Architecture",
     "Learners",
     "ConvNet",

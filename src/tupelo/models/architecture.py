@@ -8,6 +8,7 @@ from tupelo.errors import InputError
 CONVNET = "convnet"
 GOOGLENET = "googlenet"
 CUSTOM = "custom"
+VAE_MLP, VAE_CONV, VAE_CONV_PIXELS = "vae-mlp", "vae-conv", "vae-conv-pixels"
 
 Kind = Literal["attention", "heads", "divided", "members"]
 
@@ -49,7 +50,8 @@ class Architecture:
     """All that is needed to rebuild an embedder around its weights; saved beside them.
 
     Attributes:
-        backbone: "convnet", "googlenet", a timm name, or "custom" for a module of the user.
+        backbone: "convnet", "googlenet", a timm name, "custom" for a module of the user, or the
+            kind of a variational autoencoder.
         features: width f of what the backbone returns.
         dim: width d of the embedding.
         channels: of the pictures.

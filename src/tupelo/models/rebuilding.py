@@ -10,12 +10,15 @@ from tupelo.models.architecture import CONVNET, CUSTOM, GOOGLENET, Architecture
 from tupelo.models.backbones import ConvNet, googlenet, widths_for
 from tupelo.models.embedder import Embedder, timm_backbone
 from tupelo.models.ensemble import Ensemble
+from tupelo.models.vae import VAE, VAES, rebuilt_vae
+
+Model = Embedder | Ensemble | VAE
 
 ENSEMBLES: dict[str, Callable[[Architecture, nn.Module | None], Ensemble]] = {}
 """By `Learners.kind`: architecture and the user's backbone, if it was built around one."""
 
 
-def rebuild(architecture: Architecture, backbone: nn.Module | None = None) -> Embedder | Ensemble:
+def rebuild(architecture: Architecture, backbone: nn.Module | None = None) -> Model:
     """A model with fresh weights of a known architecture.
 
     Args:
@@ -30,6 +33,8 @@ def rebuild(architecture: Architecture, backbone: nn.Module | None = None) -> Em
             f"backbone= must be given exactly for models around a module of your own; "
             f"this one was built around {architecture.backbone!r}"
         )
+    if architecture.backbone in VAES:
+        return rebuilt_vae(architecture)
     if architecture.learners is not None:
         return ENSEMBLES[architecture.learners.kind](architecture, backbone)
     return rebuilt_embedder(architecture, backbone)

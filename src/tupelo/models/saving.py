@@ -14,23 +14,20 @@ from torch import nn
 from tupelo.errors import CheckpointError, InputError
 from tupelo.models.architecture import CUSTOM, Architecture, Learners
 from tupelo.models.embedder import Embedder
-from tupelo.models.ensemble import Ensemble
-from tupelo.models.rebuilding import rebuild
+from tupelo.models.rebuilding import Model, rebuild
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
 
-def save(
-    model: Embedder | Ensemble, folder: str | Path, *, about: dict[str, Any] | None = None
-) -> Path:
+def save(model: Model, folder: str | Path, *, about: dict[str, Any] | None = None) -> Path:
     """Write a model into a folder; an interrupted write leaves the model that was there.
 
     `model.safetensors` holds the weights and, in its header, the architecture, so that this one
     file is the model; `model.json` repeats the header for people and other programs.
 
     Args:
-        model: the embedder or ensemble.
+        model: the embedder, ensemble or autoencoder.
         folder: created when missing.
         about: whatever should be kept with the model, as JSON values: the run, the data set.
 
@@ -64,7 +61,7 @@ def save(
     return folder
 
 
-def load(folder: str | Path, *, backbone: nn.Module | None = None) -> Embedder | Ensemble:
+def load(folder: str | Path, *, backbone: nn.Module | None = None) -> Model:
     """Read a model that `save` wrote; it comes back in evaluation mode.
 
     Args:

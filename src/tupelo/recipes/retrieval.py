@@ -20,7 +20,7 @@ from tupelo import models
 from tupelo.data import ImageData, ImageSet
 from tupelo.evaluation import clustering, nearest, retrieval
 from tupelo.inference import Embeddings, Evaluation, Precision, embed, learners_of, named_labels
-from tupelo.models import Embedder, Ensemble
+from tupelo.models import Embedder, Ensemble, Model
 from tupelo.recipes import building, methods
 from tupelo.recipes.engines import MembersProgress
 from tupelo.recipes.ensembles import member_options
@@ -285,7 +285,7 @@ def _first_of_some_classes(labels: np.ndarray) -> list[int]:
 
 
 def measure(
-    model: Embedder | Ensemble,
+    model: Model,
     judged: ImageSet,
     gallery: ImageSet | None = None,
     *,

@@ -11,7 +11,7 @@ from tupelo.data.official.places import folder_of
 from tupelo.data.pictures import Progress
 from tupelo.errors import DataError, InputError, MissingExtra
 from tupelo.inference import Embeddings, Evaluation, evaluate
-from tupelo.models import Embedder, Ensemble
+from tupelo.models import Model
 from tupelo.recipes.reading import read_recipe, recipe_from
 from tupelo.recipes.recipe import RetrievalRecipe
 from tupelo.trained import Trained, load
@@ -26,7 +26,7 @@ class Opened(NamedTuple):
     recipe: RetrievalRecipe | None
 
     @property
-    def model(self) -> Embedder | Ensemble:
+    def model(self) -> Model:
         """The network, in evaluation mode."""
         return self.trained.model
 
@@ -116,7 +116,7 @@ def clusters_quickly(pictures: ImageSet) -> bool:
 
 
 def measure(
-    model: Embedder | Ensemble,
+    model: Model,
     pictures: ImageSet,
     gallery: ImageSet | None,
     progress: Callable[[int, int], None] | None,

@@ -16,7 +16,7 @@ from tupelo import inference, models
 from tupelo.data import Batch, loader
 from tupelo.distributed import rebuilt, share_number, share_state
 from tupelo.errors import InputError
-from tupelo.models import Embedder, Ensemble
+from tupelo.models import VAE, Embedder, Ensemble
 from tupelo.training.logs import Log, Row, Window
 from tupelo.training.optimizers import build_optimizer, rate_factor, set_rates
 from tupelo.training.records import Job, Progress, Run, SavesItself
@@ -309,7 +309,7 @@ def _measured(parts: _Parts) -> tuple[Row, Row]:
 
 def _save_model(job: Job, position: Position, *, anew: bool) -> None:
     """Leave `model/` in the run, for models that can be rebuilt from a folder."""
-    if job.out is None or not isinstance(job.model, (Embedder, Ensemble, SavesItself)):
+    if job.out is None or not isinstance(job.model, (Embedder, Ensemble, VAE, SavesItself)):
         return
     if (job.out / "model").exists() and not anew:
         return
@@ -320,7 +320,7 @@ def _save_model(job: Job, position: Position, *, anew: bool) -> None:
         "best_step": position.best_step if position.best else position.step,
         "validation": position.best or {},
     }
-    if isinstance(job.model, (Embedder, Ensemble)):
+    if isinstance(job.model, (Embedder, Ensemble, VAE)):
         models.save(job.model, job.out / "model", about=about)
     elif isinstance(job.model, SavesItself):
         job.model.save(job.out / "model", about=about)

@@ -1,0 +1,73 @@
+"""Batches of triplets: order, remainders, unlabelled pictures, epochs."""
+
+import numpy as np
+import pytest
+
+from tupelo.errors import InputError
+from tupelo.generative import FreshTriplets, TripletBatches, random_triplets
+
+LABELS = np.repeat(np.arange(3), 10)
+
+
+def as_set(batches, each=3) -> list[tuple[int, ...]]:
+    return sorted(tuple(row) for batch in batches for row in batch.reshape(-1, each).tolist())
+
+
+def test_an_epoch_has_every_triplet_once_in_an_order_of_its_own():
+    drawn = random_triplets(LABELS, 10)
+    batches = TripletBatches(drawn, per_batch=4, seed=1)
+    first, second = batches.epoch(0), batches.epoch(1)
+    assert [len(batch) for batch in first] == [12, 12, 6]
+    assert as_set(first) == as_set(second) == sorted(map(tuple, drawn.rows.tolist()))
+    assert np.concatenate(first).tolist() != np.concatenate(second).tolist()
+    again = TripletBatches(drawn, per_batch=4, seed=1).epoch(1)
+    assert np.concatenate(again).tolist() == np.concatenate(second).tolist()
+
+
+def test_unlabelled_pictures_follow_each_triplet_and_all_take_part():
+    drawn = random_triplets(LABELS, 12, among=range(25))
+    batches = TripletBatches(drawn, per_batch=5, unlabelled=range(25, 30), per_triplet=2)
+    rows = np.concatenate(batches.epoch(0)).reshape(-1, 5)
+    assert sorted(map(tuple, rows[:, :3].tolist())) == sorted(map(tuple, drawn.rows.tolist()))
+    counts = np.bincount(rows[:, 3:].ravel(), minlength=30)
+    assert (counts[:25] == 0).all()
+    assert counts[25:].tolist() == [5, 5, 5, 5, 4] or sorted(counts[25:]) == [4, 5, 5, 5, 5]
+    assert batches.per_triplet == 2
+    assert TripletBatches(drawn).per_triplet == 0
+
+
+def test_fresh_triplets_differ_between_epochs_and_repeat_with_the_seed():
+    fresh = FreshTriplets(LABELS, 10, per_batch=4, seed=5)
+    first, second = fresh.epoch(0), fresh.epoch(1)
+    assert as_set(first) != as_set(second)
+    assert as_set(FreshTriplets(LABELS, 10, per_batch=4, seed=5).epoch(1)) == as_set(second)
+    for batch in (*first, *second):
+        anchor, positive, negative = LABELS[batch].reshape(-1, 3).T
+        assert (anchor == positive).all()
+        assert (anchor != negative).all()
+
+
+def test_fresh_triplets_leave_unlabelled_pictures_alone():
+    fresh = FreshTriplets(LABELS, 20, among=range(15), unlabelled=range(15, 30))
+    rows = np.concatenate(fresh.epoch(2)).reshape(-1, 4)
+    assert rows[:, :3].max() < 15
+    assert rows[:, 3].min() >= 15
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"per_batch": 0}, "per_batch must be at least 1, got 0"),
+        ({"per_triplet": 0}, "per_triplet must be at least 1, got 0"),
+    ],
+)
+def test_impossible_batches_are_refused(options, text):
+    with pytest.raises(InputError, match=text):
+        TripletBatches(random_triplets(LABELS, 5), **options)
+    with pytest.raises(InputError, match=text):
+        FreshTriplets(LABELS, 5, **options)
+
+
+def test_fresh_triplets_refuse_what_cannot_be_drawn_from():
+    with pytest.raises(InputError, match="at least 2 classes, got 1"):
+        FreshTriplets(np.zeros(5, np.int64), 5)
