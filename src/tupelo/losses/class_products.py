@@ -74,7 +74,7 @@ class _Cosines(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, *grad_outputs):
+    def backward(ctx, *grad_outputs):  # pyright: ignore[reportIncompatibleMethodOverride]
         of_all, of_own = grad_outputs
         unit, weights, labels, to_rows, to_weights = ctx.saved_tensors
         of_products = of_all * to_weights
@@ -107,7 +107,7 @@ class _Products(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, *grad_outputs):
+    def backward(ctx, *grad_outputs):  # pyright: ignore[reportIncompatibleMethodOverride]
         of_all, of_own = grad_outputs
         rows, weights, labels, own, to_rows, to_target = ctx.saved_tensors
         target = weights[labels]
@@ -135,7 +135,7 @@ class _SoftmaxTerms(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, *grad_outputs):
+    def backward(ctx, *grad_outputs):  # pyright: ignore[reportIncompatibleMethodOverride]
         (of_terms,) = grad_outputs
         exponentials, sums, own_share = ctx.saved_tensors
         slope = of_terms * ctx.scale
@@ -154,7 +154,7 @@ class _LogSumsOfOthers(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, *grad_outputs):
+    def backward(ctx, *grad_outputs):  # pyright: ignore[reportIncompatibleMethodOverride]
         (of_sums,) = grad_outputs
         exponentials, sums = ctx.saved_tensors
         return exponentials * (of_sums * ctx.scale / sums)[:, None], None, None
