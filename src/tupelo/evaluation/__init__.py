@@ -4,6 +4,27 @@ from tupelo.evaluation.clustering import ClusteringReport, clustering
 from tupelo.evaluation.learners import LearnersReport, learners
 from tupelo.evaluation.neighbours import Neighbours, nearest
 from tupelo.evaluation.retrieval import RetrievalReport, retrieval
+from tupelo.evaluation.templates import (
+    Identified,
+    Pooled,
+    Spread,
+    identify,
+    over_splits,
+    pool,
+    softmax_scores,
+    template_scores,
+)
+from tupelo.evaluation.verification import (
+    FoldAccuracy,
+    Roc,
+    accuracy_at,
+    best_threshold,
+    centred_scores,
+    fold_accuracy,
+    pair_scores,
+    roc,
+)
+from tupelo.evaluation.videos import frame_pair_scores, video_scores
 
 __all__ = [
     "retrieval",
@@ -14,4 +35,22 @@ __all__ = [
     "ClusteringReport",
     "learners",
     "LearnersReport",
+    "fold_accuracy",
+    "FoldAccuracy",
+    "accuracy_at",
+    "best_threshold",
+    "roc",
+    "Roc",
+    "pair_scores",
+    "centred_scores",
+    "video_scores",
+    "frame_pair_scores",
+    "pool",
+    "Pooled",
+    "template_scores",
+    "softmax_scores",
+    "identify",
+    "Identified",
+    "over_splits",
+    "Spread",
 ]
