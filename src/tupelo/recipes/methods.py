@@ -11,6 +11,7 @@ from tupelo.ensembles import OnDrawnPairs
 from tupelo.errors import InputError
 from tupelo.models import Embedder, Ensemble
 from tupelo.objectives import ComparingObjective, Memory, OnClasses, OnPairs, OnTuples
+from tupelo.recipes.angular import angular, angular_exponential
 from tupelo.recipes.combinations import refusal
 from tupelo.recipes.constructors import checked_options
 from tupelo.recipes.ensembles import check_ensemble, join_objectives
@@ -20,7 +21,7 @@ from tupelo.selection import AsDrawn, PerAnchor
 from tupelo.synthesis import AugmentedClasses, HardnessAware, IntraClassAugmented
 from tupelo.types import Objective
 
-LOSSES: Mapping[str, type[nn.Module]] = {
+LOSSES: Mapping[str, Callable[..., nn.Module]] = {
     "contrastive": losses.Contrastive,
     "squared-contrastive": losses.SquaredContrastive,
     "cosine-contrastive": losses.CosineContrastive,
@@ -38,6 +39,8 @@ LOSSES: Mapping[str, type[nn.Module]] = {
     "softmax": losses.NormalizedSoftmax,
     "cosface": losses.CosFace,
     "arcface": losses.ArcFace,
+    "angular": angular,
+    "angular-exponential": angular_exponential,
 }
 """The losses by their names on the command line: the one place where a name chooses code."""
 

@@ -15,7 +15,15 @@ PairLossName = Literal[
     "lifted",
 ]
 TupleLossName = Literal["triplet", "margin"]
-ClassLossName = Literal["proxy-nca", "proxy-anchor", "softmax", "cosface", "arcface"]
+ClassLossName = Literal[
+    "proxy-nca",
+    "proxy-anchor",
+    "softmax",
+    "cosface",
+    "arcface",
+    "angular",
+    "angular-exponential",
+]
 LossName = Literal[PairLossName, TupleLossName, ClassLossName]
 Positives = Literal["all", "random", "easiest", "hardest"]
 Negatives = Literal["random", "hardest", "semi-hard", "semi-hard-nearest", "distance-weighted"]

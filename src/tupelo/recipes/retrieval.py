@@ -159,7 +159,7 @@ def run(recipe: RetrievalRecipe, out: Path, watcher: Watcher | None = None) -> R
     if judged and not before:
         report, _ = measure(model, judged, gallery, precision=recipe.precision, watcher=watcher)
         before = report.as_dict()
-    known |= {"part": part, "data": _sizes(data), "before": before, "environment": environment}
+    known |= {"part": part, "data": sizes(data), "before": before, "environment": environment}
     write_text(out / "results.json", json.dumps(known, indent=2))
 
     if objective is None:
@@ -312,7 +312,7 @@ def measure(
     return Evaluation(report, clusters, learners), (embedded, *searched)
 
 
-def _sizes(data: ImageData) -> dict[str, Any]:
+def sizes(data: ImageData) -> dict[str, Any]:
     """Pictures and classes of each part; whether those measured also trained, and are tags."""
     parts = {
         "train": data.train,

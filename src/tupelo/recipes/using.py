@@ -14,13 +14,17 @@ from tupelo.inference import Embeddings, Evaluation, evaluate
 from tupelo.models import Model
 from tupelo.recipes.reading import read_recipe, recipe_from
 from tupelo.recipes.recipe import RetrievalRecipe
+from tupelo.recipes.tvae_recipe import as_retrieval, is_tvae
 from tupelo.trained import Trained, load
 
 CLUSTERED_AT_MOST = 10_000  # pictures; k-means of more takes longer than all the rest
 
 
 class Opened(NamedTuple):
-    """A trained model and the recipe of its run, None where it was trained without one."""
+    """A trained model and the recipe of its run, None where it was trained without one.
+
+    Of another kind of recipe, what tells how pictures are read.
+    """
 
     trained: Trained
     recipe: RetrievalRecipe | None
@@ -37,8 +41,11 @@ def open_run(folder: Path) -> Opened:
     Raises:
         CheckpointError: there is none, or it cannot be read.
     """
-    recipe = folder / "recipe.yaml"
-    return Opened(load(folder), recipe_from(read_recipe(recipe)) if recipe.exists() else None)
+    path, trained = folder / "recipe.yaml", load(folder)
+    if not path.exists():
+        return Opened(trained, None)
+    values = read_recipe(path)
+    return Opened(trained, recipe_from(as_retrieval(values) if is_tvae(values) else values))
 
 
 def read_like(
