@@ -49,3 +49,40 @@ def test_pairs(made):
     write(folder / "pairs.txt", "1 1\nAnn_Ace x 3\n")
     with pytest.raises(DataError, match=r"pairs.txt, line 2 is no pair: 'Ann_Ace x 3'"):
         lfw.pairs(folder / "pairs.txt")
+
+
+def line(row):
+    return f"P{row}\t1\t2" if row % 4 < 2 else f"P{row}\t1\tQ{row}\t1"
+
+
+def test_folds(tmp_path):
+    path = tmp_path / "pairs.txt"
+    write(path, "\n".join(["3\t2", *map(line, range(12))]) + "\n")
+    found = lfw.folds(path)
+    assert found.folds.tolist() == [1] * 4 + [2] * 4 + [3] * 4
+    assert found.same.tolist() == [True, True, False, False] * 3
+    one, other = found.pairs[6]
+    assert (found.names[one], found.names[other]) == ("P6/P6_0001.jpg", "Q6/Q6_0001.jpg")
+    assert found.n_folds == 3
+    write(path, "\n".join(["6", *(line(row) for row in (0, 1, 4, 5, 8, 9, 2, 3, 6, 7, 10, 11))]))
+    assert lfw.folds(path).n_folds == 1
+
+
+def test_folds_of_other_sizes_are_refused(tmp_path):
+    path = tmp_path / "pairs.txt"
+    write(path, "\n".join(["3\t2", *map(line, range(11))]))
+    with pytest.raises(
+        DataError, match="must hold 12 pairs, 3 folds of 2 matched and 2 mismatched"
+    ):
+        lfw.folds(path)
+    write(path, "\n".join(["3\t2", *map(line, (1, 2, 3, 4)), *map(line, range(4, 12))]))
+    assert lfw.folds(path).n_folds == 3  # in another order, but with the sizes stated
+    write(path, "\n".join(["3\t2", *map(line, (0, 1, 4, 2)), *map(line, range(4, 12))]))
+    with pytest.raises(DataError, match="fold 1 must hold 2 pairs of the same person and 2 of dif"):
+        lfw.folds(path)
+    write(path, "\n".join(map(line, range(12))))
+    with pytest.raises(DataError, match=r"line 1 must state the number of folds .* it is 'P0 1 2'"):
+        lfw.folds(path)
+    write(path, "")
+    with pytest.raises(DataError, match="line 1 must state"):
+        lfw.folds(path)

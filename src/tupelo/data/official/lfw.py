@@ -16,6 +16,7 @@ from tupelo.data.official.layout import (
     read_table,
     read_text,
 )
+from tupelo.data.official.protocol import PairList, check_folds, pair_list
 from tupelo.errors import DataError
 
 VARIANTS = {
@@ -65,6 +66,33 @@ def pairs(path: Path) -> list[tuple[str, str, bool]]:
         except ValueError as error:
             raise DataError(f"{path}, line {number} is no pair: {line!r}; get it again") from error
     return found
+
+
+def folds(path: Path) -> PairList:
+    """A published list of pairs with the folds its first line states, checked.
+
+    "10<tab>300" is ten folds of 300 matched and then 300 mismatched pairs each, as in `pairs.txt`;
+    one number, as in `pairsDevTrain.txt`, is one fold.
+
+    Raises:
+        DataError: see `pairs`; also a first line that is none, or folds of other sizes.
+    """
+    first = read_text(path).partition("\n")[0].split()
+    if not (1 <= len(first) <= 2 and all(each.isdecimal() and int(each) for each in first)):
+        raise DataError(
+            f"{path}, line 1 must state the number of folds and of matched pairs in each, such as "
+            f"'10 300', it is {' '.join(first)!r}; get the list again"
+        )
+    n_folds, each = (int(number) for number in (["1", *first] if len(first) == 1 else first))
+    found = pairs(path)
+    if len(found) != 2 * n_folds * each:
+        raise DataError(
+            f"{path} must hold {2 * n_folds * each} pairs, {n_folds} folds of {each} matched and "
+            f"{each} mismatched ones, it holds {len(found)}; the list is cut or changed: get it "
+            "again"
+        )
+    numbers = [1 + place // (2 * each) for place in range(len(found))]
+    return check_folds(pair_list(found, numbers), path, each, each)
 
 
 def _picture(name: str, number: str) -> str:
