@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from tupelo.errors import InputError
-from tupelo.evaluation.verification import threshold_for, unit
+from tupelo.evaluation.verification import cosines, threshold_for, unit
 
 LOWEST = -1.0  # score of a template in which no face was found: the smallest cosine
 BETAS = tuple(float(beta) for beta in range(21))
@@ -116,8 +116,7 @@ def template_scores(pooled: Pooled, pairs: Int[np.ndarray, "n 2"]) -> Float[np.n
         InputError: a pair names a template that is not there.
     """
     place = pooled.rows(pairs.reshape(-1)).reshape(pairs.shape)
-    scores = np.einsum("nd,nd->n", pooled.z[place[:, 0]], pooled.z[place[:, 1]])
-    return np.where(pooled.enrolled[place].all(axis=1), scores, LOWEST)
+    return np.where(pooled.enrolled[place].all(axis=1), cosines(pooled.z, place), LOWEST)
 
 
 def softmax_scores(

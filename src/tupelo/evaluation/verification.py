@@ -16,6 +16,7 @@ from tupelo.errors import InputError
 
 log = logging.getLogger(__name__)
 GRID = 10_000  # thresholds are k / GRID for k = -GRID .. GRID
+AT_ONCE = 8_192  # pairs
 ROUNDING = 1e-6  # scores that differ by no more are the same, and cosines reach so far beyond 1
 
 
@@ -301,8 +302,12 @@ def centred_scores(
 
 
 def cosines(z: Float[np.ndarray, "m d"], pairs: Int[np.ndarray, "n 2"]) -> Float[np.ndarray, " n"]:
-    """Inner products of pairs of unit rows."""
-    return np.einsum("nd,nd->n", z[pairs[:, 0]], z[pairs[:, 1]])
+    """Inner products of pairs of unit rows, which take the memory of some pairs at once."""
+    found = np.empty(len(pairs))
+    for start in range(0, len(pairs), AT_ONCE):
+        one, other = pairs[start : start + AT_ONCE].T
+        found[start : start + AT_ONCE] = np.einsum("nd,nd->n", z[one], z[other])
+    return found
 
 
 def unit(rows: Float[np.ndarray, "m d"], name: str) -> Float[np.ndarray, "m d"]:
