@@ -9,6 +9,7 @@ from tupelo.cli import (
     reporting,
     searching,
     tabular,
+    tvae,
 )
 from tupelo.cli.app import app
 
@@ -22,4 +23,5 @@ __all__ = [
     "reporting",
     "searching",
     "tabular",
+    "tvae",
 ]

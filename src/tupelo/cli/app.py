@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tupelo.cli.lines import Lines
     from tupelo.cli.screen import Screen
     from tupelo.cli.table_screen import TableScreen
+    from tupelo.cli.tvae_screen import TvaeScreen
 
 app = typer.Typer(
     name="tupelo",
@@ -87,6 +88,16 @@ def told_of_episodes(
     with Console(stderr=True).status("Loading"):
         from tupelo.cli.fewshot_screen import FewShotScreen  # loads torch
     screen = FewShotScreen(Console(stderr=True, highlight=False) if aside else None)
+    with _telling(screen, debug, again):
+        yield screen
+
+
+@contextmanager
+def told_of_codes(debug: bool, *, again: str = "") -> "Iterator[TvaeScreen]":
+    """As `told`, for autoencoders."""
+    with Console(stderr=True).status("Loading"):
+        from tupelo.cli.tvae_screen import TvaeScreen  # loads torch
+    screen = TvaeScreen()
     with _telling(screen, debug, again):
         yield screen
 

@@ -80,7 +80,7 @@ def _kind(name: str, annotation: Any) -> Any:
         return list[str]
     if name == "step_at":
         return list[float]
-    if name in ("size", "margin"):
+    if name == "size" or (name == "margin" and float not in get_args(annotation)):
         return str
     if get_origin(annotation) is Literal:
         return annotation
@@ -97,7 +97,7 @@ def _metavar(kind: Any, name: str) -> str | None:
     }
     if name in FLAGS:
         return special.get(name, "NAME=VALUE")
-    if name in special:
+    if name in special and kind is not float:
         return special[name]
     if get_origin(kind) is Literal:
         return "NAME"

@@ -222,4 +222,7 @@ def _repeat(run: RunFiles) -> str:
         return ""
     source = str(run.recipe.get("source", "PICTURES"))
     recipe, again = run.folder / "recipe.yaml", run.folder.with_name(f"{run.name}-again")
-    return shlex.join(["tupelo", "train", source, "--recipe", str(recipe), "--out", str(again)])
+    command = (
+        ["tupelo", "tvae", "train"] if run.results.get("kind") == "tvae" else ["tupelo", "train"]
+    )
+    return shlex.join([*command, source, "--recipe", str(recipe), "--out", str(again)])

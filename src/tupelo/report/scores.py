@@ -7,6 +7,8 @@ from typing import NamedTuple
 Scores = Mapping[str, float | int]
 
 NAMES = {
+    "triplet_accuracy": "Triplet accuracy",
+    "negative_elbo": "-ELBO",
     "map@r": "MAP@R",
     "r_precision": "R-precision",
     "recall@1": "Recall@1",
@@ -21,8 +23,17 @@ NAMES = {
     "ami": "AMI",
     "f1": "F1 of pairs",
 }
-HEADLINES = ("map@r", "recall@1", "r_precision", "nmi")
+HEADLINES = ("triplet_accuracy", "negative_elbo", "map@r", "recall@1", "r_precision", "nmi")
+LOWER = ("negative_elbo",)  # is better
 MEANINGS = {
+    "triplet_accuracy": (
+        "Share of random triplets of these pictures whose other class is strictly farther from "
+        "the anchor than its own, by distance between posterior means. 0 to 1; chance is 0.5."
+    ),
+    "negative_elbo": (
+        "What a picture is away from its reconstruction, plus the divergence of its posterior "
+        "from the prior: mean over pictures, nats. Lower is better."
+    ),
     "map@r": (
         "A picture with R relatives looks at its R nearest neighbours: the share of relatives "
         "there, counting more the nearer they come. 0 to 1; the score to compare runs by."
@@ -102,7 +113,7 @@ def _line(name: str, before: Scores, after: Scores) -> Line:
         _number(name, before),
         _number(name, after),
         "" if math.isnan(change) else f"{change:+.4f}",
-        None if math.isnan(change) or abs(change) < 5e-5 else change > 0,
+        None if math.isnan(change) or abs(change) < 5e-5 else (change > 0) != (name in LOWER),
         MEANINGS[name],
     )
 

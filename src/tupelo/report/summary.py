@@ -8,6 +8,7 @@ from typing import Any
 from tupelo.report import scores
 from tupelo.report.reading import RunFiles
 from tupelo.report.searched import Searched
+from tupelo.report.tvae import autoencoder_sentence
 
 SYNTHESIS = {
     "hdml": " and synthetic negatives (HDML)",
@@ -126,6 +127,8 @@ def _warnings(part: str, after: scores.Scores, data: Mapping[str, Any], run: Run
 
 def _sentence(run: RunFiles, data: Mapping[str, Any], part: str, after: scores.Scores) -> str:
     recipe, labels = run.recipe, "tags" if data.get("tagged") else "classes"
+    if run.results.get("kind") == "tvae":
+        return autoencoder_sentence(recipe, data, part)
     if not recipe:
         return "A network trained from Python; the run holds no recipe that would tell more."
     start = "published weights" if recipe.get("pretrained") else recipe.get("weights")
