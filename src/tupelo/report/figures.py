@@ -174,6 +174,7 @@ def blank(
     x_axis_label: str = "",
     y_axis_label: str = "",
     y_axis_type: Any = "linear",
+    x_axis_type: Any = "linear",
 ) -> Any:
     """An empty figure in the manner of the page."""
     from bokeh.models import BoxZoomTool, PanTool, ResetTool, WheelZoomTool
@@ -182,6 +183,7 @@ def blank(
     made: Any = figure(
         height=height,
         sizing_mode="stretch_width",
+        x_axis_type=x_axis_type,
         y_axis_type=y_axis_type,
         x_axis_label=_text(x_axis_label),
         y_axis_label=_text(y_axis_label),
