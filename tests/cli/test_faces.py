@@ -11,6 +11,7 @@ from tupelo import models
 from tupelo.data.decode import Frame
 
 from .conftest import said, tupelo
+from .protocols import write_protocols
 
 
 @pytest.fixture(scope="module")
@@ -90,55 +91,29 @@ def test_features_of_tupelo_embed_will_do(run, lfw, tmp_path):
 
 
 def test_ytf(run, tmp_path):
-    rng = np.random.default_rng(0)
-    lines = []
-    for fold in (1, 2):
-        for person in range(3):
-            for video in (0, 1):
-                folder = tmp_path / "db" / f"P{fold}{person}" / str(video)
-                folder.mkdir(parents=True)
-                for frame in range(4):
-                    pixels = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-                    Image.fromarray(pixels).save(folder / f"0.{frame}.jpg")
-            lines.append(f"{fold}, P{fold}{person}/0, P{fold}{person}/1, 1")
-            lines.append(f"{fold}, P{fold}{person}/0, P{fold}{(person + 1) % 3}/1, 0")
-    (tmp_path / "splits.txt").write_text("\n".join(lines) + "\n")
+    write_protocols(tmp_path)
+    place = tmp_path / "aligned_images_DB"
     for score in ("mean", "pairs"):
-        result = tupelo("faces", "evaluate", "ytf", run, "--pictures", tmp_path / "db", "--frames",
-                        3, "--score", score)  # fmt: skip
+        result = tupelo("faces", "evaluate", "ytf", run, "--pictures", place, "--frames", 1,
+                        "--score", score)  # fmt: skip
         assert result.exit_code == 0, result.output
         assert "12 pairs in 2 folds, 12 videos" in said(result)
         told = json.loads((run / "evaluated" / "ytf.json").read_text())
-        assert (told["frames"], told["score"]) == (36, score)
-    wrong = tupelo("faces", "evaluate", "ytf", run, "--pictures", tmp_path / "db", "--score", "max")
+        assert (told["frames"], told["score"]) == (12, score)
+    wrong = tupelo("faces", "evaluate", "ytf", run, "--pictures", place, "--score", "max")
     assert wrong.exit_code == 2
     assert "--score must be mean or pairs, got max" in said(wrong)
 
 
 def test_ijba(tmp_path):
+    write_protocols(tmp_path)
+    with np.load(tmp_path / "templates.npz") as held:
+        names = held["paths"]
     rng = np.random.default_rng(0)
-    heading = "TEMPLATE_ID,SUBJECT_ID,FILE,MEDIA_ID"
-    names, gallery, probes = [], [], []
-    for subject in range(6):
-        for template in range(3):
-            name = f"img/{subject}{template}.jpg"
-            names.append(name)
-            line = f"{10 * subject + template},{subject},{name},{len(names)}"
-            if template:
-                probes.append(line)
-            elif subject < 4:
-                gallery.append(line)
-    place = tmp_path / "tables" / "split1"
-    place.mkdir(parents=True)
-    (place / "search_gallery_1.csv").write_text("\n".join([heading, *gallery]))
-    (place / "search_probe_1.csv").write_text("\n".join([heading, *probes]))
-    (place / "verify_metadata_1.csv").write_text("\n".join([heading, *gallery, *probes]))
-    (place / "verify_comparisons_1.csv").write_text("0,1\n0,11\n1,12\n10,12\n1,22\n")
     z = np.repeat(rng.normal(size=(6, 8)), 3, axis=0) + rng.normal(scale=0.3, size=(18, 8))
-    np.savez(tmp_path / "t.npz", z=z, paths=np.array(names))
-    (tmp_path / "none.txt").write_text("img/51.jpg\n")
+    np.savez(tmp_path / "t.npz", z=z, paths=names)
     result = tupelo("faces", "evaluate", "ijba", "--features", tmp_path / "t.npz", "--tables",
-                    tmp_path / "tables", "--undetected", tmp_path / "none.txt", "--max-rank", 3,
+                    tmp_path / "ijba", "--undetected", tmp_path / "none.txt", "--max-rank", 3,
                     "--score", "softmax")  # fmt: skip
     assert result.exit_code == 0, result.output
     text = said(result)
