@@ -35,7 +35,8 @@ def naive_right(scores, same, threshold):
 
 def naive_best(scores, same, grid=40):
     counts = {k: naive_right(scores, same, k / grid) for k in range(-grid, grid + 1)}
-    best = [k for k, count in counts.items() if count == max(counts.values())]
+    most = max(counts.values())
+    best = [k for k, count in counts.items() if count == most]
     return float(Fraction(sum(best), len(best) * grid))
 
 
