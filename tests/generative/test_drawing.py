@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tupelo.errors import InputError
-from tupelo.generative import TripletVAE, reconstructions, samples, sections, traversals
+from tupelo.generative import Squared, TripletVAE, reconstructions, samples, sections, traversals
 from tupelo.generative.drawing import latent_map, most_used
 from tupelo.models import embedder
 from tupelo.sections import Shown, from_json, to_json
@@ -77,6 +77,8 @@ def test_sections_show_reconstructions_beside_originals(model, shown):
     assert [len(row) for row in walked.rows] == [9, 9, 9]
     assert TripletVAE().sections(model, shown)
     assert TripletVAE().sections(embedder(dim=4, channels=1), shown) == ()
+    with pytest.raises(InputError, match="Squared takes pixels, and the decoder gives logits"):
+        TripletVAE(reconstruction=Squared()).sections(model, shown)
 
 
 def test_a_latent_map_has_a_point_and_class_each(model):

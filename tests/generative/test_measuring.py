@@ -117,7 +117,7 @@ def test_the_elbo_needs_a_loss_that_reads_the_decoder(model, pictures):
     with pytest.raises(InputError, match="Squared takes pixels, and the decoder gives logits"):
         negative_elbo(model, pictures, reconstruction=Squared())
     with pytest.raises(InputError, match=r"Bernoulli takes logits, .* output='logits'"):
-        negative_elbo(conv_vae(size=16, channels=1), pictures)
+        negative_elbo(conv_vae(size=16, channels=1, output="pixels"), pictures)
 
 
 def test_pictures_that_are_not_there_are_refused(model, pictures):

@@ -15,8 +15,8 @@ from tupelo.types import Embedded
 
 MODELS = {
     "mlp": lambda: mlp_vae(dim=3, hidden=8, size=16),
-    "conv logits": lambda: conv_vae(dim=3, channels=1, size=16, output="logits"),
-    "conv pixels": lambda: conv_vae(dim=3, channels=1, size=16),
+    "conv logits": lambda: conv_vae(dim=3, channels=1, size=16),
+    "conv pixels": lambda: conv_vae(dim=3, channels=1, size=16, output="pixels"),
 }
 every_model = pytest.mark.parametrize("build", MODELS.values(), ids=MODELS.keys())
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from tupelo.data import ImageSet
 from tupelo.errors import InputError
 from tupelo.generative.objective import divergence
-from tupelo.generative.reconstructing import Bernoulli, ReconstructionLoss
+from tupelo.generative.reconstructing import Bernoulli, ReconstructionLoss, check_output
 from tupelo.generative.triplets import TripletList
 from tupelo.models import VAE
 from tupelo.models.modes import evaluating
@@ -149,19 +149,6 @@ def negative_elbo(
             sums += torch.stack([terms.double().sum(), apart.double().sum()]).cpu()
     rebuilt, kl = (sums / len(pictures)).tolist()
     return Elbo(rebuilt, kl, len(pictures))
-
-
-def check_output(model: VAE, loss: ReconstructionLoss) -> None:
-    """Refuse a loss that reads the output of the model as what it is not.
-
-    Raises:
-        InputError: one means logits and the other pixels.
-    """
-    if loss.output != model.output:
-        raise InputError(
-            f"{type(loss).__name__} takes {loss.output}, and the decoder gives {model.output}; "
-            f"build the model with output={loss.output!r}, or take another loss"
-        )
 
 
 class ByTriplets:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from tupelo.errors import InputError
 from tupelo.generative.drawing import sections
-from tupelo.generative.reconstructing import Bernoulli, ReconstructionLoss
+from tupelo.generative.reconstructing import Bernoulli, ReconstructionLoss, check_output
 from tupelo.models import VAE, Autoencoded
 from tupelo.sections import Section, Shown
 from tupelo.types import LossValue, Objective
@@ -142,7 +142,10 @@ class TripletVAE(Objective):
 
     def sections(self, model: nn.Module, shown: Shown) -> Sequence[Section]:
         """Reconstructions, samples and traversals, for the report."""
-        return sections(model, shown) if isinstance(model, VAE) else ()
+        if not isinstance(model, VAE):
+            return ()
+        check_output(model, self.reconstruction)  # the loss sees no model; here it is told at last
+        return sections(model, shown)
 
     def _triplets(self, rows: Tensor) -> Tensor:
         """The rows of triplets (t, 3, ...) of a batch."""

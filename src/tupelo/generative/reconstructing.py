@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tupelo.errors import InputError
+from tupelo.models import VAE
 
 PUBLISHED_WEIGHT = 0.5 / 4
 
@@ -120,6 +121,19 @@ class Perceptual(ReconstructionLoss):
             for one, other in zip(found, wanted, strict=True)
         ]
         return self.weight * torch.stack(differences).sum(0)
+
+
+def check_output(model: VAE, loss: ReconstructionLoss) -> None:
+    """Refuse a loss that reads the output of the model as what it is not.
+
+    Raises:
+        InputError: one means logits and the other pixels.
+    """
+    if loss.output != model.output:
+        raise InputError(
+            f"{type(loss).__name__} takes {loss.output}, and the decoder gives {model.output}; "
+            f"build the model with output={loss.output!r}, or take another loss"
+        )
 
 
 def _maps(features: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> list[Tensor]:

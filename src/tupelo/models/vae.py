@@ -187,7 +187,7 @@ def mlp_vae(*, dim: int = 20, hidden: int = 400, channels: int = 1, size: int = 
     return _built(_described(VAE_MLP, hidden, dim, channels, size))
 
 
-def conv_vae(*, dim: int = 64, channels: int = 3, size: int = 224, output: str = "pixels") -> VAE:
+def conv_vae(*, dim: int = 64, channels: int = 3, size: int = 224, output: str = "logits") -> VAE:
     """The convolutional model of the TVAE experiments on mammograms and shoes.
 
     Encoder: four times convolution 4 x 4 of stride 2, batch normalisation, leaky rectifier 0.2,
@@ -199,7 +199,8 @@ def conv_vae(*, dim: int = 64, channels: int = 3, size: int = 224, output: str =
         dim: width of the code, >= 1.
         channels: of the pictures.
         size: their side in pixels, a multiple of 16; published 224, and 128 for shoes.
-        output: "pixels", published, for `Perceptual` and `Squared`; "logits" for `Bernoulli`.
+        output: what the last convolution is taken for: "logits" by `Bernoulli`, "pixels" by
+            `Perceptual` (published) and `Squared`. The weights are the same.
 
     Raises:
         InputError: a number is below 1, `size` is no multiple of 16, or `output` is unknown.

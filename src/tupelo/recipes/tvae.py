@@ -45,6 +45,7 @@ from tupelo.training.showing import some_rows
 logger = logging.getLogger(__name__)
 
 MAPPED = 2_000  # means on the latent map
+CHOSEN_BY = 10_000  # validation triplets
 Scores = dict[str, float | int]
 HEADER = """\
 # Every option of this run, as it was resolved. The same again, on these or other pictures:
@@ -126,8 +127,8 @@ def run(recipe: TvaeRecipe, out: Path, watcher: Watcher | None = None) -> Result
         model = building.build_model(recipe)
     part = "test" if data.test else "validation" if data.validation else ""
     judged = data.test or data.validation
-    triplets = _triplets(recipe, judged, building.JUDGING, part)
-    chosen = _triplets(recipe, data.validation, building.CHOOSING, "validation")
+    triplets = _triplets(recipe, judged, recipe.test_triplets, building.JUDGING, part)
+    chosen = _triplets(recipe, data.validation, CHOSEN_BY, building.CHOOSING, "validation")
     claim(out, recipe, earlier, free=MAY_CHANGE | {"test_triplets"}, header=HEADER)
     batches = building.build_batches(recipe, data.train, out)
     objective = building.build_objective(recipe, batches)
@@ -219,11 +220,11 @@ def measure(
 
 
 def _triplets(
-    recipe: TvaeRecipe, pictures: ImageSet | None, purpose: int, part: str
+    recipe: TvaeRecipe, pictures: ImageSet | None, count: int, purpose: int, part: str
 ) -> TripletList | None:
     if pictures is None:
         return None
-    return building.draw_triplets(pictures, recipe.test_triplets, recipe.seed, purpose, part, None)
+    return building.draw_triplets(pictures, count, recipe.seed, purpose, part, None)
 
 
 def _keep_sections(out: Path, model: VAE, pictures: ImageSet, data: ImageData) -> None:

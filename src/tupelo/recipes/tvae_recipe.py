@@ -117,9 +117,7 @@ class TvaeRecipe(BaseModel):
     fresh: bool = option(
         False, "Method", "draw the training triplets anew for every epoch (not of the paper)"
     )
-    test_triplets: int = option(
-        10_000, "Method", "triplets to choose on, and as many to judge by, drawn once", ge=1
-    )
+    test_triplets: int = option(10_000, "Method", "test triplets to judge by, drawn once", ge=1)
 
     epochs: int = option(10, "Training", "passes over the training triplets", ge=1)
     batch: int = option(120, "Training", "triplets a step", ge=1)
