@@ -53,8 +53,8 @@ class Plan:
     dataset: str = "omniglot"
     steps: int = 20_000
     per_batch: int = 40
-    width: int = 32
-    growth: int = 24
+    width: int = 16
+    growth: int = 12
     halve_every: int = 10_000
     every: int = 500
     validation: int = 2000

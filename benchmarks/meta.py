@@ -213,7 +213,7 @@ def main() -> None:
     for part in given.parts:
         page.all(cells(part), given.workers)
     write(page)
-    page.write("python benchmarks/meta.py", f"0 to {RUNS - 1}")
+    page.write("python benchmarks/meta.py", f"0 to {RUNS - 1} where a table has all runs")
 
 
 if __name__ == "__main__":
