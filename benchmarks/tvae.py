@@ -18,7 +18,7 @@ from statistics import fmean
 from tempfile import mkdtemp
 
 from results import Page, seeds_summary
-from tvae_cells import TVAE, VARIANTS, Plan, Variant, cell
+from tvae_cells import TVAE, VARIANTS, Plan, Variant, as_logged, cell
 
 TITLE = "Triplet variational autoencoder"
 SEEDS = (0, 1, 2)
@@ -40,6 +40,7 @@ CANDIDATES = {
     for margin in (0.5, 1.0, 2.0)
     for weight in (0.01, 0.02)
 }
+SWEEPS = (5, 10, 25)  # of the test triplets within the last epoch
 PUBLISHED = {"VAE": 75.08, "TVAE": 95.60}
 COLUMNS = ("accuracy", "negative elbo", "reconstruction", "kl", "train accuracy", "as logged")
 
@@ -128,8 +129,8 @@ def write_part(page: Page, part: str, title: str) -> None:
         f"{plan.judged:,} triplets of test pictures, strict, per cent; -ELBO and its parts: nats a "
         "test picture. `train` is the running mean over the last epoch's training triplets, `as "
         "logged` what the meter of the authors' notebook would have shown, which takes training "
-        "triplets and test sweeps together. Recall@1: test pictures searching each other by the "
-        "cosine of their means." + told,
+        "triplets and test sweeps together (here five). Recall@1: test pictures searching each "
+        "other by the cosine of their means." + told,
         ["", "accuracy", "-ELBO", "reconstruction", "KL", "train", "as logged", "Recall@1",
          "minutes", "seeds"],
         table,
@@ -143,20 +144,33 @@ def write_meter(page: Page) -> None:
     for name, published in PUBLISHED.items():
         found = runs(page, plan, name)
         if found:
+            mixed = [
+                shown([{"as logged": _mixed(plan, run, count)} for run in found], "as logged")
+                for count in SWEEPS
+            ]
             numbers = [shown(found, column) for column in ("accuracy", "train accuracy")]
-            mixed = shown(found, "as logged")
-            table.append([name, f"{published:.2f}", mixed, *numbers])
+            table.append([name, f"{published:.2f}", *mixed, *numbers])
     if table:
         page.table(
             "The published 95.60 %",
             "In the notebook that printed it, one running mean took the training triplets of the "
             "last epoch and all test sweeps within it. `as logged` forms the same mixture from our "
-            "runs, with a sweep after every 100 of 500 steps, which we assume; `accuracy` is of "
-            "test triplets alone, at the end. A clean implementation is not expected to reach "
-            "95.60 % on test triplets.",
-            ["", "published", "as logged", "accuracy", "train"],
+            "runs for several numbers of sweeps, since that of the notebook is not known to us; "
+            "`accuracy` is of test triplets alone, at the end. A clean implementation is not "
+            "expected to reach 95.60 % on test triplets.",
+            [
+                "",
+                "published",
+                *(f"as logged, {count} sweeps" for count in SWEEPS),
+                "accuracy",
+                "train",
+            ],
             table,
         )
+
+
+def _mixed(plan: Plan, run: dict, count: int) -> float:
+    return as_logged(plan, run["train accuracy"], fmean(run["sweeps"]), count)
 
 
 def write_choice(page: Page, dataset: str, title: str) -> None:

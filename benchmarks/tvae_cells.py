@@ -153,8 +153,6 @@ def cell(key: str, variant: Variant, plan: Plan, seed: int, folder: Path = RUNS)
         if row["step"] > run.steps - steps and "triplet_accuracy" in row
     )
     sweeps = sweeps or [found.accuracy]  # of a run that had ended before
-    count = steps * plan.per_batch + len(sweeps) * plan.judged
-    mixed = (steps * plan.per_batch * seen + plan.judged * sum(sweeps)) / count
     near = retrieval(embed(model, judged, precision="32-true").z, judged.labels).as_dict()
     return {
         "accuracy": found.accuracy,
@@ -165,9 +163,15 @@ def cell(key: str, variant: Variant, plan: Plan, seed: int, folder: Path = RUNS)
         "kl": lower.kl,
         "train accuracy": seen,
         "sweeps": sweeps,
-        "as logged": mixed,
+        "as logged": as_logged(plan, seen, fmean(sweeps), len(sweeps)),
         "recall@1": near["recall@1"],
         "map@r": near["map@r"],
         "training seconds": run.seconds,
         "steps": run.steps,
     }
+
+
+def as_logged(plan: Plan, seen: float, swept: float, count: int) -> float:
+    """What a running mean over the last epoch's triplets and so many test sweeps shows."""
+    trained, judged = plan.triplets, count * plan.judged
+    return (trained * seen + judged * swept) / (trained + judged)
