@@ -40,7 +40,8 @@ class OnEpisodes(Objective):
 
     Raises:
         InputError: a negative weight, or a margin for another layout or head; when called: not
-            whole episodes of this layout, or an item twice in one episode; when copied without its model.
+            whole episodes of this layout, or an item twice in one episode; when copied without its
+            model.
 
     >>> from tupelo.fewshot import FewShot, Prototypical, conv4
     >>> model = FewShot(conv4(width=4), Prototypical())
