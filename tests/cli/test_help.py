@@ -26,7 +26,8 @@ OTHERWISE: dict[str, tuple[int, str, str]] = {
 }
 NOT_RUN = {"tupelo datasets prepare mnist --root data --download": "it downloads"}
 # Examples of these commands need what others leave, or make what others need.
-FIRST, LAST = ["train", "embed", "index", "search", "faces train"], ["datasets prepare", "datasets check"]
+FIRST = ["train", "embed", "index", "search", "faces train"]
+LAST = ["datasets prepare", "datasets check"]
 
 
 def commands() -> dict[str, click.Command]:
