@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+from tupelo.cli.faces_using import _values
+
 from .conftest import QUICK, said, tupelo
 
 
@@ -34,6 +36,37 @@ def test_train_repeated_says_the_same(run, photos):
     assert again.exit_code == 0, again.output
     assert "thresholds set on people of validation" in said(again)
     assert (out / "verification.json").read_bytes() == before
+
+
+def test_a_variant_takes_the_place_of_the_loss_of_a_file(run):
+    values = _values("softmax", run[0] / "recipe.yaml", "people", {"lr": 0.1})
+    assert values["loss_options"] == {"weight": 0.0}
+    assert values["lr"] == 0.1
+    values = _values("cosface", run[0] / "recipe.yaml", "people", {"loss_options": ["margin=0.2"]})
+    assert values["loss"] == "cosface"
+    assert values["loss_options"] == {"scale": 30.0, "margin": 0.2}
+    kept = _values(None, run[0] / "recipe.yaml", "people", {})
+    assert (kept["loss"], kept["loss_options"]) == ("angular", {"scale": 30.0})
+
+
+def test_thresholds_are_set_anew_where_asked_or_damaged_and_bad_pictures_do_not_matter(
+    photos, tmp_path
+):
+    damaged = shutil.copytree(photos, tmp_path / "photos")
+    (damaged / "class0" / "bad.png").write_text("no picture")
+    parts = ("--validation", "0.4", "--test", "0.25", "--allow-bad", "0.2")
+    out = tmp_path / "run"
+    first = tupelo("faces", "train", damaged, "--out", out, *QUICK, *parts)
+    assert first.exit_code == 0, first.output
+    stated = out / "verification.json"
+    assert json.loads(stated.read_text())["flip"]
+    again = ("faces", "train", damaged, "--out", out, "--recipe", out / "recipe.yaml")
+    assert tupelo(*again, "--no-flip").exit_code == 0
+    assert not json.loads(stated.read_text())["flip"]
+    before = stated.read_bytes()
+    stated.write_text("{")
+    assert tupelo(*again, "--no-flip").exit_code == 0
+    assert stated.read_bytes() == before
 
 
 def test_verify_ends_with_its_answer(run, photos):
@@ -69,6 +102,7 @@ def test_identify_names_people_of_the_gallery(run, photos, tmp_path):
         (["--variant", "sphere"], "--variant must be one of softmax"),
         (["--variant", "basic", "--loss", "triplet"], "give one of the two"),
         (["--validation", "0"], "--validation must be above 0"),
+        (["--split", "items"], "thresholds need people who do not train; give --split classes"),
     ],
 )
 def test_train_refuses(photos, tmp_path, arguments, message):

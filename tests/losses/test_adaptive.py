@@ -29,6 +29,11 @@ def test_the_mean_of_terms_by_hand(mining, mean):
     assert mining(GAPS).mean().item() == pytest.approx(mean, abs=1e-15)
 
 
+@pytest.mark.parametrize(("share", "b", "kept"), [(0.07, 100, 7), (0.55, 100, 55), (0.1, 5, 1)])
+def test_a_share_is_counted_as_it_is_printed(share, b, kept):
+    assert int((Mining("topk", share=share)(torch.ones(b)) > 0).sum()) == kept
+
+
 def test_equal_gaps_are_taken_in_their_order():
     assert Mining("topk", share=0.5)(torch.ones(4)).tolist() == [2.0, 2.0, 0.0, 0.0]
 

@@ -255,6 +255,40 @@ def test_an_adaptive_margin_moves_in_training_alone_and_resumes(name):
     assert torch.equal(loss.constraint.margin.margin, other.constraint.margin.margin)
 
 
+def test_a_margin_by_the_epoch_moves_when_the_objective_ends_it():
+    constraint = CosineMargin(AdaptiveMargin(update="epoch", rate=0.5))
+    objective = OnClasses(AngularSoftmax(C, D, constraint=constraint)).double()
+    rows, labels = batch()
+    told = [objective(Embedded.of(rows), labels).statistics for _ in range(2)]
+    assert told[1]["margin"] == 0
+    objective.end_epoch()
+    expected = 0.5 * (told[0]["intra cosine"] + 0.1)
+    assert objective(Embedded.of(rows), labels).statistics["margin"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "ceiling"),
+    [
+        (CosineMargin, 0.98),
+        (ExponentialMean, 0.95 * (math.e - 1)),
+        (lambda margin: ExponentialMean(margin, sharpness=2.0, form="inside"), 0.95),
+        (lambda margin: ExponentialMean(margin, sharpness=2.0, form="log"), 1.9),
+    ],
+)
+def test_the_ceiling_of_a_margin_that_does_not_say(constraint, ceiling):
+    margin = AdaptiveMargin(rate=1.0, delta=100.0)
+    loss, (rows, labels) = AngularSoftmax(C, D, constraint=constraint(margin)), batch()
+    loss.double()(Embedded.of(rows), labels)
+    assert float(margin.margin) == pytest.approx(ceiling)
+
+
+def test_inside_a_margin_follows_the_lead_in_cosines():
+    # own cosine 0.8, others 0: the lead is 0.8 whatever the sharpness
+    constraint = ExponentialMean(0.5, sharpness=3.0, form="inside")
+    own, cosines = torch.tensor([0.8]), torch.tensor([[0.8, 0.0, 0.0]])
+    assert constraint(own, cosines, torch.tensor([0])).reached.item() == pytest.approx(0.8)
+
+
 def test_an_adaptive_margin_ends_at_what_its_constraint_can_reach():
     constraint = ExponentialMean(AdaptiveMargin(rate=1.0, delta=100.0))
     loss, (rows, labels) = AngularSoftmax(C, D, constraint=constraint).double(), batch()
@@ -284,6 +318,27 @@ def test_a_margin_out_of_reach_or_without_effect_is_told(margin, message, caplog
     loss(Embedded.of(rows), labels)
     loss.end_epoch()
     assert not caplog.records
+
+
+def test_every_epoch_is_told_by_itself(caplog):
+    loss, (rows, labels) = AngularSoftmax(C, D, constraint=CosineMargin(0.0)).double(), batch()
+    away = -50 * loss.weights.detach()[labels]  # cosine -1
+    for rows_ in (rows, away):
+        loss(Embedded.of(rows_), labels)
+    loss.end_epoch()  # some samples of the first batch kept the margin
+    assert not caplog.records
+    loss(Embedded.of(away), labels)
+    loss.end_epoch()
+    assert "no sample reached the margin" in caplog.text
+    caplog.clear()
+    loss.end_epoch()  # an epoch without a batch
+    assert not caplog.records
+
+
+def test_the_rate_of_class_weights():
+    objective = OnClasses(AngularSoftmax(C, D, learning_rate=0.3))
+    assert [group["lr"] for group in objective.parameter_groups()] == [0.3]
+    assert "lr" not in OnClasses(AngularSoftmax(C, D)).parameter_groups()[0]
 
 
 def test_half_precision_features_are_compared_in_float32():
@@ -319,6 +374,10 @@ def test_the_usual_scale_gives_that_probability():
         (lambda: CosineMargin(1.0), r"margin must be in \[-1, 1\), a cosine, got 1.0"),
         (lambda: CosineMargin(-1.1), r"margin must be in \[-1, 1\)"),
         (lambda: CosineMargin(AdaptiveMargin(highest=1.0)), r"margin must be in \[-1, 1\)"),
+        (lambda: CosineMargin(AdaptiveMargin(start=5.0)), "start must be at most 0.98"),
+        (lambda: CosineMargin(AdaptiveMargin(start=-2.0)), r"margin must be in \[-1, 1\)"),
+        (lambda: ExponentialMean(AdaptiveMargin(start=2.0)), "start must be at most 1.632"),
+        (lambda: ExponentialMean(2.0, sharpness=1.0, form="log"), "must be below 2, the most"),
         (lambda: ExponentialMean(2.3505), "must be below 2.35, the most .* got 2.3505"),
         (lambda: ExponentialMean(2.0, form="inside"), "must be below 2, the most"),
         (lambda: ExponentialMean(AdaptiveMargin(highest=9.0)), "must be below 2.35"),
@@ -343,7 +402,7 @@ def test_an_exponential_constraint_needs_other_classes():
     ("row", "message"),
     [
         ([0.0] * D, "got a feature of length 0 at row 1; do not end the network in a ReLU"),
-        ([math.nan] * D, "features must be finite, got NaN"),
+        ([math.nan] * D, "features must be finite, and their length"),
         ([math.inf] * D, "features must be finite"),
     ],
 )
@@ -358,8 +417,14 @@ def test_class_weights_without_a_direction_are_refused():
     loss, (rows, labels) = made("basic"), batch()
     with torch.no_grad():
         loss.weights[2] = 0
-    with pytest.raises(InputError, match="got a class weight row of length 0 at row 2"):
+    message = "got a class weight row of length 0 at row 2; start class weights from random"
+    with pytest.raises(InputError, match=message):
         loss(Embedded.of(rows), labels)
+    for value in (math.nan, math.inf):
+        with torch.no_grad():
+            loss.weights[2] = value
+        with pytest.raises(InputError, match="class weight rows must be finite"):
+            loss(Embedded.of(rows), labels)
 
 
 def test_labels_and_widths_that_do_not_fit_are_refused():

@@ -14,11 +14,11 @@ from tupelo.trained import Trained, load
 SIDE = 16
 
 
-def people(names: str, pictures: int, seed: int = 0) -> ImageSet:
+def people(names: str, pictures: int, seed: int = 0, noise: float = 12) -> ImageSet:
     """So many pictures of each; a name is a letter, and the same in every set."""
     rng = np.random.default_rng([seed, len(names)])
     pixels = [
-        np.clip(_pattern(name) + rng.normal(0, 12, (SIDE, SIDE)), 0, 255)
+        np.clip(_pattern(name) + rng.normal(0, noise, (SIDE, SIDE)), 0, 255)
         for name in names
         for _ in range(pictures)
     ]

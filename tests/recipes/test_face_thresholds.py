@@ -1,6 +1,7 @@
 """Thresholds: set on validation, told on test, kept in the run, refused where they do not fit."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,11 @@ import torch
 
 from tupelo.data import ImageSet
 from tupelo.errors import CheckpointError, InputError
+from tupelo.evaluation import roc
 from tupelo.recipes import face_thresholds
 from tupelo.recipes.face_thresholds import (
     NAME,
+    Setting,
     rows_of_files,
     rows_of_set,
     set_thresholds,
@@ -20,7 +23,7 @@ from tupelo.trained import load
 
 from .people import people, pixels_of, untrained, write
 
-VALIDATION, TEST = people("abcdefgh", 5), people("ijklmnop", 5, seed=1)
+VALIDATION, TEST = people("abcdefgh", 5, noise=90), people("ijklmnop", 5, seed=1, noise=90)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +62,14 @@ def test_thresholds_are_those_of_loops_over_all_pairs(trained, found):
         assert each.tar == np.mean(np.array(genuine) > each.threshold)
         assert each.test_far == np.mean(np.array(test_impostor) > each.threshold)
         assert each.test_tar == np.mean(np.array(test_genuine) > each.threshold)
-    assert found.auc > 0.9  # of test: patterns differ, so that this can tell
+    assert found.auc == pytest.approx(roc_of(test_genuine, test_impostor).auc)
+    assert found.auc != pytest.approx(roc_of(genuine, impostor).auc)
+    assert found.eer == pytest.approx(roc_of(test_genuine, test_impostor).eer)
+
+
+def roc_of(genuine, impostor):
+    scores = np.array([*genuine, *impostor])
+    return roc(scores, np.arange(len(scores)) < len(genuine))
 
 
 def test_the_run_keeps_them(trained, found):
@@ -70,6 +80,10 @@ def test_the_run_keeps_them(trained, found):
 def test_the_usual_rate_is_a_thousandth_or_the_lowest_that_was_measured(found):
     assert found.at(None).far == 0.01
     assert found.at(0.1).far == 0.1
+    lower = Setting(0.0001, 0.99, 0.1, None, None)
+    thousandth = Setting(0.001, 0.98, 0.2, None, None)
+    more = replace(found, settings=(*found.settings, thousandth, lower))
+    assert more.at(None) == thousandth
     with pytest.raises(
         InputError, match=r"--far must be one .* measured at, 0\.1, 0\.01, got 0\.5"
     ):
@@ -82,6 +96,12 @@ def test_without_a_test_part_nothing_is_said_of_one(trained, tmp_path):
     assert found.settings[0].test_far is None
     assert found.settings[0].test_tar is None
     assert not thresholds_of(other).flip
+
+
+def test_a_test_part_that_cannot_tell_is_told_and_left_out(tmp_path, caplog):
+    found = set_thresholds(untrained(tmp_path), VALIDATION, people("ijk", 1))
+    assert found.settings[0].test_far is None
+    assert "no two pictures of one person, so it judges no threshold" in caplog.text
 
 
 def test_many_pictures_are_drawn_from(trained, monkeypatch, tmp_path):
@@ -133,7 +153,7 @@ def test_a_run_without_thresholds_is_refused(tmp_path):
 def test_damaged_thresholds_are_refused(trained, tmp_path, content):
     other = untrained(tmp_path)
     (tmp_path / NAME).write_text(content)
-    with pytest.raises(CheckpointError, match=r"is damaged: .* delete it and repeat"):
+    with pytest.raises(CheckpointError, match=r"is damaged: .* repeat tupelo faces train"):
         thresholds_of(other)
 
 

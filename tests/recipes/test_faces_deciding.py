@@ -5,7 +5,7 @@ from tupelo.errors import DataError, InputError
 from tupelo.recipes.face_thresholds import rows_of_set, set_thresholds
 from tupelo.recipes.faces_deciding import identify, verify
 
-from .people import people, untrained, write
+from .people import people, pixels_of, untrained, write
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,18 @@ def test_who_it_is_or_nobody(trained, files):
     ranked = sorted(best, key=lambda name: -best[name])
     assert [match.person for match in found[0].matches] == ranked[:2]
     assert found[0].matches[0].similarity == pytest.approx(best["j"], abs=1e-6)
+
+
+def test_pictures_alone_where_the_run_compares_so(files, tmp_path):
+    alone = untrained(tmp_path)
+    set_thresholds(alone, people("ABCDEFGHIJKLMNOPQRSTUVWX", 3), None, flip=False)
+    one, other = files / "i" / "0.png", files / "i" / "1.png"
+    z = alone.embed([one, other]).double()
+    expected = pytest.approx(float(z[0] @ z[1]), abs=1e-9)
+    assert verify(alone, one, other).similarity == expected
+    (found,), _ = identify(alone, [one], people("i", 1, seed=3), most=1)
+    there = alone.embed([pixels_of(people("i", 1, seed=3), 0)]).double()
+    assert found.matches[0].similarity == pytest.approx(float(z[0] @ there[0]), abs=1e-6)
 
 
 def test_refusals(trained, files):

@@ -12,8 +12,8 @@ from rich.table import Table
 from tupelo.cli.app import AllowBad, Column, Debug, Source, told
 from tupelo.cli.faces import faces
 from tupelo.cli.main_job import train_and_show
-from tupelo.cli.options import as_columns, merged, with_options_of
-from tupelo.errors import InputError
+from tupelo.cli.options import OF_LOSS, as_columns, merged, with_options_of
+from tupelo.errors import CheckpointError, InputError
 from tupelo.recipes.faces import VARIANTS, with_variant
 from tupelo.recipes.reading import recipe_from
 from tupelo.recipes.recipe import RetrievalRecipe
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tupelo.cli.screen import Screen
     from tupelo.recipes.face_thresholds import Setting, Thresholds
     from tupelo.recipes.faces_deciding import Identified
+    from tupelo.trained import Trained
 
 FaceRun = Annotated[
     Path, typer.Argument(metavar="RUN", help="what tupelo faces train wrote", show_default=False)
@@ -71,27 +72,40 @@ def train(
 ) -> None:
     """Train an embedding of faces, and set thresholds at false-accept rates."""
     with told(debug, again=f"repeat the command to resume {out}") as screen:
-        asked = recipe_from(with_variant(variant, merged(recipe, source, options)))
+        asked = recipe_from(_values(variant, recipe, source, options))
         if asked.validation == 0 and asked.split != "given":
             raise InputError(
                 "--validation must be above 0: its people, who do not train, set the thresholds"
+            )
+        if asked.split == "items":
+            raise InputError(
+                "--split items divides the pictures of each person, and thresholds need people "
+                "who do not train; give --split classes"
             )
         train_and_show(asked, out, screen)
         from tupelo.recipes import face_thresholds as thresholds
         from tupelo.recipes import using
 
         opened = using.open_run(out)
-        if (out / thresholds.NAME).exists():
-            known = thresholds.thresholds_of(opened.trained)
-            if known.flip == flip:
-                _show(known, screen)
-                return
-        data = using.read_like(opened, source, whole=False, progress=screen.reading)
+        known = _known(opened.trained)
+        if known is not None and known.flip == flip:
+            _show(known, screen)
+            return
+        data = using.read_like(
+            opened, source, whole=False, allow_bad=asked.allow_bad, progress=screen.reading
+        )
         if data.validation is None:
             raise InputError(
                 f"{source} comes without a validation part, whose people set the thresholds; give "
                 "--split classes"
             )
+        for name, part in (("validation", data.validation), ("test", data.test)):
+            shared = set(data.train.class_names) & set(() if part is None else part.class_names)
+            if shared:
+                raise InputError(
+                    f"{len(shared)} people of the {name} part also train, first {min(shared)}, and "
+                    "thresholds need others; give --split classes"
+                )
         found = thresholds.set_thresholds(
             opened.trained, data.validation, data.test, flip=flip, progress=screen.embedding
         )
@@ -182,6 +196,29 @@ def identify(
             f"threshold {setting.threshold:.4f} {_meaning(setting)}; a stranger is compared with "
             f"{known.n_classes:,} people here, each time at that rate"
         )
+
+
+def _values(
+    variant: str | None, recipe: Path | None, source: str, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Values of the recipe file, the variant and the options, the last counting most."""
+    values = merged(recipe, source, options)
+    if variant is not None:  # takes the place of the loss that the file names
+        given = merged(None, source, options)
+        of_loss = {"loss", *OF_LOSS}
+        values = {name: value for name, value in values.items() if name not in of_loss}
+        values |= {name: given[name] for name in of_loss if name in given}
+    return with_variant(variant, values)
+
+
+def _known(trained: "Trained") -> "Thresholds | None":
+    """The thresholds of the run, where they are there and of these weights."""
+    from tupelo.recipes.face_thresholds import thresholds_of
+
+    try:
+        return thresholds_of(trained)
+    except CheckpointError:
+        return None
 
 
 def _show(found: "Thresholds", screen: "Screen") -> None:

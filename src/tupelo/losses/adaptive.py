@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from jaxtyping import Float
@@ -63,7 +64,8 @@ class Mining:
         if self.mode == "violators":
             return terms * (b / (short.detach() > 0).to(short.dtype).sum().clamp(min=1))
         if self.mode == "topk":
-            count = math.ceil(self.share * b)
+            # of the decimal number: in binary 0.07 of 100 would be 8
+            count = math.ceil(Fraction(repr(float(self.share))) * b)
             order = short.detach().argsort(descending=True, stable=True)
             hardest = torch.zeros_like(terms).index_fill(0, order[:count], b / count)
             return terms * hardest

@@ -93,12 +93,12 @@ class CosineMargin(Constraint):
 
     def __init__(self, margin: float | AdaptiveMargin = 0.9, *, mining: Mining | None = None):
         super().__init__()
-        stated = margin.highest if isinstance(margin, AdaptiveMargin) else margin
-        if stated is not None and not -1 <= stated < 1:
-            raise InputError(f"margin must be in [-1, 1), a cosine, got {stated}")
+        self.highest = 0.98
+        for value in _stated(margin, self.highest):
+            if not -1 <= value < 1:
+                raise InputError(f"margin must be in [-1, 1), a cosine, got {value}")
         self.margin = margin
         self.mining = Mining() if mining is None else mining
-        self.highest = 0.98
 
     def forward(
         self, own: Float[Tensor, " b"], cosines: Float[Tensor, "b c"] | None, labels: Tensor
@@ -164,12 +164,12 @@ class ExponentialMean(Constraint):
         else:
             unit = 1.0 if form == "inside" else sharpness
             bound, self.highest = 2 * unit, 0.95 * unit
-        stated = margin.highest if isinstance(margin, AdaptiveMargin) else margin
-        if stated is not None and not stated < bound:
-            raise InputError(
-                f"margin must be below {bound:.4g}, the most that sharpness {sharpness:g} allows "
-                f"with form {form!r}, got {stated}"
-            )
+        for value in _stated(margin, self.highest):
+            if not value < bound:
+                raise InputError(
+                    f"margin must be below {bound:.4g}, the most that sharpness {sharpness:g} "
+                    f"allows with form {form!r}, got {value}"
+                )
         self.margin = margin
         self.sharpness, self.form = sharpness, form
         self.mining = Mining() if mining is None else mining
@@ -194,6 +194,23 @@ class ExponentialMean(Constraint):
             return Gaps(margin - lead, lead)
         gaps = log_mean.exp() - (here - self.sharpness * margin).exp()
         return Gaps(gaps, lead / self.sharpness)
+
+
+def _stated(margin: float | AdaptiveMargin, highest: float) -> list[float]:
+    """The numbers that a margin is or can become.
+
+    Raises:
+        InputError: it starts above its ceiling.
+    """
+    if not isinstance(margin, AdaptiveMargin):
+        return [margin]
+    start, ceiling = float(margin.margin), highest if margin.highest is None else margin.highest
+    if start > ceiling:
+        raise InputError(
+            f"start must be at most {ceiling:.4g}, beyond which this margin does not rise, got "
+            f"{start:.4g}; give highest too"
+        )
+    return [start, ceiling]
 
 
 def present(margin: float | AdaptiveMargin) -> float | Tensor:
@@ -359,32 +376,36 @@ class AngularSoftmax(ClassLoss):
 
     def end_epoch(self) -> None:
         """Move a margin that follows epochs; warn of one that none or all of it reached."""
-        if self.constraint is None or self.weight == 0 or int(self.steps) <= self.start_step:
+        least, most = float(self.active_least), float(self.active_most)
+        if self.constraint is None or (least, most) == (1.0, 0.0):  # no batch met the constraint
             return
         margin = self.constraint.margin
         told = float(present(margin))
         if isinstance(margin, AdaptiveMargin):
             margin.end_epoch(self.constraint.highest)
-        if float(self.active_least) == 1.0:
+        if least == 1.0:
             log.warning("no sample reached the margin %.3g in this epoch; lower it", told)
-        elif float(self.active_most) == 0.0:
+        elif most == 0.0:
             log.warning("every sample kept the margin %.3g in this epoch; it does nothing", told)
         self.active_least.fill_(1.0)
         self.active_most.fill_(0.0)
 
 
 def _check_lengths(lengths: Tensor, of_classes: Tensor) -> None:
-    if not torch.isfinite(lengths).all():
-        raise InputError(
-            "features must be finite, got NaN or infinite ones; lower the learning rate or the "
-            "weight of the constraint, clip gradients, or give a scale"
-        )
-    for what, values in (("feature", lengths), ("class weight row", of_classes)):
+    mends = {
+        "feature": (lengths, "do not end the network in a ReLU"),
+        "class weight row": (of_classes, "start class weights from random numbers"),
+    }
+    for what, (values, mend) in mends.items():
+        if not torch.isfinite(values).all():
+            raise InputError(
+                f"{what}s must be finite, and their length too, got NaN or infinite ones; lower "
+                "the learning rate or the weight of the constraint, clip gradients, or give a scale"
+            )
         if len(values) and not float(values.min()) > SMALLEST_NORM:
             raise InputError(
                 f"a cosine needs a length above {SMALLEST_NORM:g}, got a {what} of length "
-                f"{float(values.min()):.3g} at row {int(values.argmin())}; do not end the network "
-                "in a ReLU"
+                f"{float(values.min()):.3g} at row {int(values.argmin())}; {mend}"
             )
 
 

@@ -4,12 +4,12 @@ They are set on people who did not train, and measured on others, who chose noth
 """
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
 from tupelo.data import ImageSet
@@ -20,6 +20,7 @@ from tupelo.recipes.face_features import BothSides
 from tupelo.recipes.places import write_text
 from tupelo.trained import Trained
 
+log = logging.getLogger(__name__)
 NAME = "verification.json"
 FARS = (0.1, 0.01, 0.001, 0.0001)
 COMPARED_AT_MOST = 3000  # pictures of a part: 4.5 million pairs
@@ -108,7 +109,11 @@ def set_thresholds(
             for any rate.
     """
     chosen = _pairs_of(trained, validation, "validation", flip, seed, progress)
-    judged = None if test is None else _pairs_of(trained, test, "test", flip, seed, progress)
+    judged = None
+    if test is not None and _comparable(test):
+        judged = _pairs_of(trained, test, "test", flip, seed, progress)
+    elif test is not None:
+        log.warning("the test part has no two pictures of one person, so it judges no threshold")
     settings = []
     for far in FARS:
         threshold, tar = chosen.threshold_at(far), chosen.tar_at(far)
@@ -153,11 +158,11 @@ def thresholds_of(trained: Trained) -> Thresholds:
         found.at(None)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise CheckpointError(
-            f"{path} is damaged: {error}; delete it and repeat tupelo faces train"
+            f"{path} is damaged: {error}; repeat tupelo faces train, which sets them anew"
         ) from error
     if identity != trained.identity:
         raise CheckpointError(
-            f"{path} was made for other weights; delete it and repeat tupelo faces train"
+            f"{path} was made for other weights; repeat tupelo faces train, which sets them anew"
         )
     return found
 
@@ -191,16 +196,22 @@ def _pairs_of(
     progress: Progress | None,
 ) -> Roc:
     pictures = _some(pictures, np.random.default_rng(seed))
-    rows = torch.from_numpy(rows_of_set(trained, pictures, flip, progress)).float()
+    rows = rows_of_set(trained, pictures, flip, progress)
     first, second = np.triu_indices(len(pictures), k=1)
-    scores = (rows @ rows.T).numpy()[first, second]
+    scores = (rows @ rows.T)[first, second]
     same = pictures.labels[first] == pictures.labels[second]
-    if not same.any() or same.all():
+    if not _comparable(pictures):
         raise InputError(
             f"the {part} part has {len(pictures)} pictures of {pictures.n_classes} people, and "
             "needs two people, one of them with two pictures; give more of them"
         )
-    return roc(scores.astype(np.float64), same)
+    return roc(scores, same)
+
+
+def _comparable(pictures: ImageSet) -> bool:
+    """Whether there are pairs of both kinds."""
+    counts = np.bincount(pictures.labels)
+    return int(counts.max()) > 1 and int((counts > 0).sum()) > 1
 
 
 def _some(pictures: ImageSet, rng: np.random.Generator) -> ImageSet:
