@@ -44,6 +44,15 @@ OBJECTIVES = {
     "NormalizedSoftmax": lambda: OnClasses(losses.NormalizedSoftmax(CLASSES, DIM)),
     "ProxyAnchor": lambda: OnClasses(losses.ProxyAnchor(CLASSES, DIM)),
     "ProxyNCA": lambda: OnClasses(losses.ProxyNCA(CLASSES, DIM)),
+    "AngularSoftmax": lambda: OnClasses(
+        losses.AngularSoftmax(
+            CLASSES,
+            DIM,
+            constraint=losses.ExponentialMean(
+                losses.AdaptiveMargin(), mining=losses.Mining("violators")
+            ),
+        )
+    ),
     "Memory": lambda: Memory(OnPairs(losses.Contrastive()), size=12, dim=DIM),
     "Sum": lambda: Sum(
         {"pairs": OnPairs(losses.MultiSimilarity()), "proxies": OBJECTIVES["ProxyNCA"]()},

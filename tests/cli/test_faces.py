@@ -141,7 +141,7 @@ def test_refusals_are_one_panel_with_exit_code_2(run, lfw, tmp_path, monkeypatch
         (["lfw", *features, *pairs, "--out", tmp_path], "--out must be a file, got the folder"),
         (["lfw", *features, *pairs, "--out", "a.html"], "must be two files, got a.html for both"),
         (["lfw", run, "--pictures", tmp_path], "no pairs.txt lies beside"),
-        (["ytf", *features], "--features needs --splits, the list of pairs"),
+        (["ytf", *features], "give --splits, the list of pairs, or --pictures"),
         (["ytf", run, "--splits", "splits.txt"], "RUN needs --pictures, the folder or zip"),
         (["ijba", *features, "--tables", tmp_path / "empty"], "holds no split of IJB-A"),
         (["ijba", *features, "--tables", tmp_path, "--crop"], "--crop cuts whole pictures, so it"),

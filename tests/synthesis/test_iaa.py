@@ -13,8 +13,10 @@ from tupelo.comparison import Comparison
 from tupelo.errors import InputError
 from tupelo.losses import (
     AllTriplets,
+    AngularSoftmax,
     CosFace,
     CosineContrastive,
+    ExponentialMean,
     HardestNegativeTriplets,
     Margin,
     MultiSimilarity,
@@ -311,6 +313,7 @@ OBJECTIVES = {
     "margin": lambda: OnTuples(PerAnchor("easiest", "semi-hard"), Margin(C)),
     "proxy-anchor": lambda: OnClasses(ProxyAnchor(C, D)),
     "cosface": lambda: OnClasses(CosFace(C, D)),
+    "angular": lambda: OnClasses(AngularSoftmax(C, D, constraint=ExponentialMean())),
 }
 every = pytest.mark.parametrize("build", OBJECTIVES.values(), ids=OBJECTIVES)
 

@@ -4,7 +4,15 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from tupelo.errors import InputError, TrainingDiverged
-from tupelo.losses import Contrastive, Margin, MultiSimilarity, ProxyAnchor
+from tupelo.losses import (
+    AdaptiveMargin,
+    AngularSoftmax,
+    Contrastive,
+    CosineMargin,
+    Margin,
+    MultiSimilarity,
+    ProxyAnchor,
+)
 from tupelo.models import embedder
 from tupelo.objectives import Memory, OnClasses, OnPairs, OnTuples, PerLearner, Sum
 from tupelo.selection import PerAnchor
@@ -34,6 +42,9 @@ OBJECTIVES = {
     "pairs": lambda: OnPairs(MultiSimilarity()),
     "tuples": lambda: OnTuples(PerAnchor("easiest", "distance-weighted"), Margin(n_classes=4)),
     "classes": lambda: OnClasses(ProxyAnchor(4, 4)),
+    "angular": lambda: OnClasses(
+        AngularSoftmax(4, 4, constraint=CosineMargin(AdaptiveMargin()), scale=8.0)
+    ),
     "raw rows": lambda: OnPairs(Contrastive(), normalize=False),
     "memory": lambda: Memory(OnPairs(Contrastive()), size=9, dim=4),
     "sum": lambda: Sum({"a": OBJECTIVES["tuples"](), "b": OBJECTIVES["classes"]()}),

@@ -306,7 +306,9 @@ def _beside(given: Path | None, pictures: Path | None, names: tuple[str, ...], f
     if given is not None:
         return given
     if pictures is None:
-        raise InputError(f"--features needs {flag}, the list of pairs")
+        raise InputError(
+            f"give {flag}, the list of pairs, or --pictures, the folder beside which it lies"
+        )
     folder = pictures if pictures.is_dir() else pictures.parent
     for name in names:
         if (folder / name).is_file():
