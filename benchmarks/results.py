@@ -156,10 +156,9 @@ def machine() -> str:
 
 
 def seeds_summary(values: Sequence[float], digits: int = 3) -> str:
-    """Mean and standard deviation over seeds, as text."""
-    mean = statistics.fmean(values)
-    spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{mean:.{digits}f} ± {spread:.{digits}f}"
+    """Mean and standard deviation over seeds, as text; of one seed its number alone."""
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
 def _one_thread() -> None:
