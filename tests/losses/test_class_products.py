@@ -4,6 +4,7 @@ from torch.nn import functional as F
 
 from tupelo.losses import class_products
 from tupelo.losses.class_products import (
+    both_with,
     cosines_with,
     log_sums_of_others,
     products_with,
@@ -30,6 +31,9 @@ def test_values_are_those_of_plain_torch(case):
     products, own = products_with(rows, weights, labels)
     torch.testing.assert_close(products, rows @ weights.T)
     torch.testing.assert_close(own, expected.gather(1, labels[:, None])[:, 0])
+    products, cosines = both_with(rows, weights)
+    torch.testing.assert_close(products, rows @ weights.T)
+    torch.testing.assert_close(cosines, expected)
     terms = F.cross_entropy(expected * 9, labels, reduction="none")
     torch.testing.assert_close(softmax_terms(cosines, labels, own, 9.0), terms)
     others = expected.scatter(1, labels[:, None], -torch.inf) * 9
@@ -39,6 +43,10 @@ def test_values_are_those_of_plain_torch(case):
 @pytest.mark.parametrize("made", [cosines_with, products_with])
 def test_gradients_of_both_outputs(case, made):
     assert torch.autograd.gradcheck(lambda x, w: made(x, w, case[2]), case[:2])
+
+
+def test_gradients_of_products_and_cosines(case):
+    assert torch.autograd.gradcheck(both_with, case[:2])
 
 
 def test_rows_alone_may_have_gradients(case):

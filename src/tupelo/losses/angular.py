@@ -19,6 +19,7 @@ from tupelo.errors import InputError
 from tupelo.losses.adaptive import AdaptiveMargin, Mining
 from tupelo.losses.class_products import (
     SMALLEST_NORM,
+    both_with,
     cosines_with,
     log_sums_of_others,
     products_with,
@@ -329,9 +330,13 @@ class AngularSoftmax(ClassLoss):
         with torch.no_grad():
             lengths, of_classes = rows.norm(dim=1), weights.norm(dim=1)
             _check_lengths(lengths, of_classes)
-        products = cosines = None
+        cosines = None
         if self.scale is None:
-            products, own = products_with(rows, weights, labels)
+            if self._compares_with_all and not self.detach_weight:
+                products, cosines = both_with(rows, weights)
+                own = cosines.gather(1, labels[:, None])[:, 0]
+            else:
+                products, own = products_with(rows, weights, labels)
             logits = products if self.bias is None else products + self.bias.to(rows.dtype)
             softmax = F.cross_entropy(logits, labels, reduction="none")
         else:
@@ -349,12 +354,14 @@ class AngularSoftmax(ClassLoss):
         elif self.detach_weight:
             still = weights.detach()[labels] / of_classes[labels][:, None]
             own = (rows * still).sum(1) / rows.norm(dim=1)
-        elif constraint.needs_all and products is not None:
-            cosines = products / rows.norm(dim=1)[:, None] / weights.norm(dim=1)
         found = constraint(own, cosines, labels)
         statistics |= self._watch(constraint, found)
         penalty = self.weight * constraint.mining(found.gaps)
         return Terms(softmax + penalty, {"softmax": softmax, "penalty": penalty}, statistics)
+
+    @property
+    def _compares_with_all(self) -> bool:
+        return self.constraint is not None and self.constraint.needs_all and self.weight > 0
 
     def _normalised(self, cosines: Tensor, labels: Tensor, own: Tensor, scale: float) -> Tensor:
         if self.raw_scale is None:

@@ -40,6 +40,18 @@ def products_with(
     return _Products.apply(rows, weights, labels)
 
 
+def both_with(
+    rows: Float[Tensor, "b d"], weights: Float[Tensor, "c d"]
+) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c"]]:
+    """Inner products of items and classes, and their cosines, of one matrix product.
+
+    >>> rows, weights = torch.tensor([[2.0, 0.0]]), torch.tensor([[3.0, 4.0], [0.0, 2.0]])
+    >>> both_with(rows, weights)
+    (tensor([[6., 0.]]), tensor([[0.6000, 0.0000]]))
+    """
+    return _Both.apply(rows, weights)
+
+
 def softmax_terms(
     values: Float[Tensor, "b c"], labels: Int[Tensor, " b"], own: Float[Tensor, " b"], scale: float
 ) -> Float[Tensor, " b"]:
@@ -118,6 +130,38 @@ class _Products(torch.autograd.Function):
         of_target = (of_own * to_target)[:, None] * (unit - own[:, None] * unit_target)
         of_weights.index_add_(0, labels, of_target)
         return of_rows, of_weights, None
+
+
+class _Both(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, rows: Tensor, weights: Tensor):
+        to_rows, to_weights = _inverse(rows), _inverse(weights)
+        products = rows @ weights.T
+        cosines = products * to_rows[:, None]
+        cosines *= to_weights
+        ctx.save_for_backward(rows, weights, to_rows, to_weights, cosines)
+        return products, cosines
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grad_outputs):  # pyright: ignore[reportIncompatibleMethodOverride]
+        of_products, of_cosines = grad_outputs
+        rows, weights, to_rows, to_weights, cosines = ctx.saved_tensors
+        of_rows, of_weights = torch.zeros_like(rows), torch.empty_like(weights)
+        along_rows = torch.zeros_like(to_rows)
+        for first in range(0, len(weights), TILE):
+            tile = slice(first, first + TILE)
+            slope, inverse = of_cosines[:, tile], to_weights[tile]
+            both = (slope * inverse).mul_(to_rows[:, None]).add_(of_products[:, tile])
+            of_rows.addmm_(both, weights[tile])
+            gradient = torch.mm(both.T, rows, out=of_weights[tile])
+            # lengths: a cosine knows nothing of them
+            weighed = slope * cosines[:, tile]
+            along_rows += weighed.sum(1)
+            along = weighed.sum(0) * inverse.square()
+            gradient.addcmul_(weights[tile], along[:, None], value=-1)
+        of_rows.addcmul_(rows, (along_rows * to_rows.square())[:, None], value=-1)
+        return of_rows, of_weights
 
 
 class _SoftmaxTerms(torch.autograd.Function):
