@@ -78,7 +78,8 @@ def cell(key: str, variant: str, plan: Plan, half: int, seed: int, folder: Path 
     rows = embed(BothSides(model), test).z.numpy()
     scores = pair_scores(rows, pairs)
     accuracy, curve = fold_accuracy(scores, same, folds), roc(scores, same)
-    last = run.history[-1]
+    # what was last logged of each; rows of validation hold nothing of the loss
+    last = {name: value for row in run.history for name, value in row.items() if value is not None}
     return {
         "per fold": list(accuracy.per_fold),
         "auc": curve.auc,
