@@ -35,6 +35,7 @@ _MODULES = (
     "selection",
     "synthesis",
     "tabular",
+    "tracking",
 )
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "selection",
     "synthesis",
     "tabular",
+    "tracking",
 ]
 
 if TYPE_CHECKING:
