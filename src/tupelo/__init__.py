@@ -83,6 +83,7 @@ if TYPE_CHECKING:
         selection,
         synthesis,
         tabular,
+        tracking,
     )
     from tupelo.comparison import Comparison
     from tupelo.errors import TupeloError

@@ -5,6 +5,7 @@ TupeloError
 ├── DataError          a file, folder or data set cannot be used
 ├── MissingExtra       an optional dependency is not installed (also an ImportError)
 ├── CheckpointError    a saved run cannot be read or does not fit
+├── TrackingDiverged   the filter of a track broke down (also an ArithmeticError)
 └── TrainingDiverged   a loss became NaN or infinite; names the part (also an ArithmeticError)
 
 A message names the argument, what must hold, what came, and what to do.
@@ -29,6 +30,10 @@ class MissingExtra(TupeloError, ImportError):
 
 class CheckpointError(TupeloError):
     """A saved run cannot be read, or does not fit the objects it is loaded into."""
+
+
+class TrackingDiverged(TupeloError, ArithmeticError):
+    """The covariance of a track is not positive definite any more; track and frame are named."""
 
 
 class TrainingDiverged(TupeloError, ArithmeticError):

@@ -1,3 +1,6 @@
 """Online tracking of many objects, by arrays: boxes, scores and embeddings from anywhere."""
 
-__all__: list[str] = []
+from tupelo.tracking.settings import TrackerSettings
+from tupelo.tracking.tracker import Tracked, Tracker
+
+__all__ = ["Tracker", "TrackerSettings", "Tracked"]
