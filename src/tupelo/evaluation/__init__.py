@@ -3,6 +3,7 @@
 from tupelo.evaluation.clustering import ClusteringReport, clustering
 from tupelo.evaluation.learners import LearnersReport, learners
 from tupelo.evaluation.neighbours import Neighbours, nearest
+from tupelo.evaluation.reid import ReidReport, reid, single_shot_cmc
 from tupelo.evaluation.retrieval import RetrievalReport, retrieval
 from tupelo.evaluation.templates import (
     Identified,
@@ -53,4 +54,7 @@ __all__ = [
     "Identified",
     "over_splits",
     "Spread",
+    "reid",
+    "ReidReport",
+    "single_shot_cmc",
 ]

@@ -160,7 +160,7 @@ def retrieval(
     query_item, gallery_item = _items(
         query_items, gallery_items, len(rows), len(others), leave_one_out
     )
-    collapsed = _is_collapsed(rows, others)
+    collapsed = is_collapsed(rows, others)
     if collapsed:
         _log.warning(
             "all embeddings lie within %g of each other: the model has collapsed, and every "
@@ -192,7 +192,7 @@ def _count(
 ) -> _PerQuery:
     from tupelo.evaluation import kernels, tiles  # compiled code: loaded when first needed
 
-    candidates = _candidates(query_item, gallery_item)
+    candidates = candidates_of(query_item, gallery_item)
     deepest = np.array([min(k, len(others)) for k in ks], np.int64)
     q = len(rows)
     result = _PerQuery(
@@ -208,7 +208,7 @@ def _count(
             work(search, slice(block.start + n // 2, block.stop))
             return
         wanted = kernels.Wanted(start, stop, members)
-        ranks = _empty_ranks(stop - start)
+        ranks = empty_ranks(stop - start)
         kernels.score_relevant(search.queries(block), search.gallery, wanted, ranks, deepest.max())
         if collapsed:
             matched = ranks.count > 0
@@ -226,14 +226,15 @@ def _count(
     return result
 
 
-def _candidates(query_item: np.ndarray, gallery_item: np.ndarray) -> np.ndarray:
+def candidates_of(query_item: np.ndarray, gallery_item: np.ndarray) -> np.ndarray:
     """How many gallery items each query is compared with."""
     items, counts = np.unique(gallery_item, return_counts=True)
     at = np.minimum(np.searchsorted(items, query_item), len(items) - 1)
     return len(gallery_item) - np.where(items[at] == query_item, counts[at], 0)
 
 
-def _empty_ranks(sizes: np.ndarray):
+def empty_ranks(sizes: np.ndarray):
+    """Counting state for queries of which each has so many relevant items."""
     from tupelo.evaluation import kernels
 
     total = int(sizes.sum())
@@ -331,7 +332,7 @@ def _items(
     )
 
 
-def _is_collapsed(rows: np.ndarray, others: np.ndarray) -> bool:
+def is_collapsed(rows: np.ndarray, others: np.ndarray) -> bool:
     """Whether no two rows are 1e-6 apart or more.
 
     Distances from the first row settle it, unless the farthest is between half of 1e-6 and 1e-6;
