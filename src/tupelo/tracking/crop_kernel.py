@@ -62,8 +62,8 @@ def resample(image, windows, kept, out):
         if not kept[crop]:
             continue
         left, top, right, bottom = windows[crop]
-        most_y = int(math.ceil(4.0 * max(1.0, (bottom - top) / height))) + 2
-        most_x = int(math.ceil(4.0 * max(1.0, (right - left) / width))) + 2
+        most_y = math.ceil(4.0 * max(1.0, (bottom - top) / height)) + 2
+        most_x = math.ceil(4.0 * max(1.0, (right - left) / width)) + 2
         weights_y = np.empty((height, most_y), np.float32)
         weights_x = np.empty((width, most_x), np.float32)
         _taps(top, bottom, rows, first_y, count_y, weights_y)

@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from tupelo.errors import InputError
+from tupelo.tracking.boxes import visible_share
 
 LEAST = 1e-3  # pixels across and down: of less there is no picture
 
@@ -43,7 +44,7 @@ def cut(
     down, across = image.shape[:2]
     wanted = windows(boxes, height, width)
     inside = _clipped(wanted, across, down)
-    visible = visible_shares(boxes, across, down)
+    visible = visible_share(boxes, across, down)
     kept = _areas(inside) > 0
     kept &= visible > 0
     from tupelo.tracking.crop_kernel import resample
@@ -62,18 +63,6 @@ def windows(boxes: Float[np.ndarray, "n 4"], height: int, width: int) -> Float[n
     across = h * (width / height)
     left = x + (w - across) / 2
     return np.stack([left, y, left + across, y + h], axis=1)
-
-
-def visible_shares(
-    boxes: Float[np.ndarray, "n 4"], width: int, height: int
-) -> Float[np.ndarray, " n"]:
-    """The share of each box that lies inside a picture.
-
-    >>> visible_shares(np.array([[-5.0, 0, 10, 10], [90, 90, 20, 20]]), 100, 100)
-    array([0.5 , 0.25])
-    """
-    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-    return np.minimum(_areas(_clipped(corners, width, height)) / (boxes[:, 2] * boxes[:, 3]), 1.0)
 
 
 def _clipped(corners: Float[np.ndarray, "n 4"], width: int, height: int):
