@@ -137,7 +137,7 @@ def test_objects_of_a_crossing_scene_meet_more_often_at_similar_speeds():
         crossing: np.mean(
             [
                 render(coloured(9), Scene(walkers=10, crossing=crossing, seed=seed)).visibility
-                for seed in range(2)
+                for seed in range(3)
             ]
         )
         for crossing in (False, True)

@@ -18,7 +18,7 @@ TALLEST, LOWEST = 1 / 3, 1 / 6  # of the height of the picture
 BACKGROUND_GRIDS = (3, 7, 24, 90)  # cells across of the layers of a background, coarse to fine
 SWELLING = 0.08  # share by which an object grows and shrinks
 TURNING = 0.02  # of a frame, that an object of a crossing scene turns back
-LANES = 3
+LANES = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Scene:
         height: of a picture, pixels.
         walkers: objects, each an identity of its own, all there from first to last frame.
         frames: how many.
-        crossing: objects walk on three lanes in both directions at similar speeds and sometimes
+        crossing: objects walk on two lanes in both directions at similar speeds and sometimes
             turn back, so that many meet and place alone does not tell who is who; otherwise each
             goes its own way at 1 to 4 pixels a frame.
         hold: frames for which an object shows the same crop, at most; its crops change at random.
