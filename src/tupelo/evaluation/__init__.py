@@ -1,6 +1,9 @@
 """Measures of embeddings: pure functions on arrays, exact and independent of tile or thread."""
 
+from tupelo.evaluation.clear_mot import MOTMETRICS, TRACKEVAL, ClearMot, ClearRules, clear_mot
 from tupelo.evaluation.clustering import ClusteringReport, clustering
+from tupelo.evaluation.hota import ALPHAS, Hota, hota
+from tupelo.evaluation.identity import Identity, identity
 from tupelo.evaluation.learners import LearnersReport, learners
 from tupelo.evaluation.neighbours import Neighbours, nearest
 from tupelo.evaluation.reid import ReidReport, reid, single_shot_cmc
@@ -14,6 +17,13 @@ from tupelo.evaluation.templates import (
     pool,
     softmax_scores,
     template_scores,
+)
+from tupelo.evaluation.tracking_scores import TrackingScores, pooled, score_tracks
+from tupelo.evaluation.tracks import (
+    DISTRACTORS,
+    MOT20_DISTRACTORS,
+    Tracks,
+    preprocess_mot,
 )
 from tupelo.evaluation.verification import (
     FoldAccuracy,
@@ -57,4 +67,21 @@ __all__ = [
     "reid",
     "ReidReport",
     "single_shot_cmc",
+    "score_tracks",
+    "TrackingScores",
+    "pooled",
+    "Tracks",
+    "preprocess_mot",
+    "DISTRACTORS",
+    "MOT20_DISTRACTORS",
+    "clear_mot",
+    "ClearMot",
+    "ClearRules",
+    "TRACKEVAL",
+    "MOTMETRICS",
+    "identity",
+    "Identity",
+    "hota",
+    "Hota",
+    "ALPHAS",
 ]
