@@ -230,6 +230,8 @@ def architecture_of(model: nn.Module) -> dict[str, Any] | None:
     plain = asdict(model.architecture)
     if plain["learners"] is None:
         del plain["learners"]  # so that an index knows models from before there were ensembles
+    if plain["final"] == "linear":
+        del plain["final"]  # the same
     return plain
 
 
@@ -253,7 +255,8 @@ def _frame(model: Model, about: dict[str, Any], folder: Path) -> Frame:
             f"{folder} does not say how pictures are prepared for its model; save it with "
             'about={"pictures": data.train.frame._asdict()}'
         )
-    return Frame(size, size, channels)
+    height, width = (size, size) if isinstance(size, int) else size
+    return Frame(height, width, channels)
 
 
 def _check(picture: Picture) -> None:

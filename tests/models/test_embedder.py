@@ -149,7 +149,7 @@ def test_unknown_names_list_close_matches(name, guess):
 
 def test_an_unknown_name_close_to_nothing():
     with pytest.raises(
-        InputError, match="must be 'convnet', 'googlenet' or a timm model, got 'zzzz'"
+        InputError, match="'googlenet', 'reid', 'reid-small' or a timm model, got 'zzzz'"
     ):
         embedder("zzzz")
 

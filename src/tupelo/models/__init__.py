@@ -9,6 +9,7 @@ from tupelo.models.ensemble import Ensemble
 from tupelo.models.heads import ManyHeads, many_heads
 from tupelo.models.members import Members, members
 from tupelo.models.rebuilding import Model
+from tupelo.models.reid import ReidNet, small_reid_net
 from tupelo.models.saving import about, load, save
 from tupelo.models.vae import VAE, Autoencoded, Posterior, conv_vae, mlp_vae
 
@@ -33,6 +34,8 @@ __all__ = [
     "Architecture",
     "Learners",
     "ConvNet",
+    "ReidNet",
+    "small_reid_net",
     "save",
     "load",
     "about",

@@ -55,7 +55,7 @@ class Architecture:
         features: width f of what the backbone returns.
         dim: width d of the embedding.
         channels: of the pictures.
-        size: side in pixels the model was made for; None where any will do.
+        size: side in pixels the model was made for, or height and width; None where any will do.
         mean: subtracted from pictures in [0, 1], one value a channel.
         std: divides them afterwards.
         bias: the head has one.
@@ -64,6 +64,8 @@ class Architecture:
         pooling: "usual", or "avgmax": mean of average and maximum.
         dropout: share of features dropped in training before the head.
         freeze_batchnorm: batch normalisation keeps its running statistics in training.
+        final: what follows the last layer: nothing ("linear"), or batch normalisation and ELU
+            ("elu"), as in the network for people of DeepSORT.
         learners: how the embedding is divided among the learners of an ensemble; None for one.
     """
 
@@ -71,7 +73,7 @@ class Architecture:
     features: int
     dim: int
     channels: int
-    size: int | None
+    size: int | tuple[int, int] | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     bias: bool = True
@@ -81,11 +83,14 @@ class Architecture:
     batch_norm: bool = False
     pooling: str = "usual"
     learners: Learners | None = None
+    final: str = "linear"
 
     def __post_init__(self):
         for name in ("features", "dim", "channels"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.final not in ("linear", "elu"):
+            raise InputError(f"final must be 'linear' or 'elu', got {self.final!r}")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout must be in [0, 1), got {self.dropout}")
         if len(self.mean) != self.channels or len(self.std) != self.channels:

@@ -218,7 +218,8 @@ def glorot_head(embedder: Embedder, width: int) -> nn.Sequential:
     """A new head like that of an embedder, but of this width and Glorot-uniform."""
     narrow = replace(embedder.architecture, dim=width)
     head = Embedder(nn.Identity(), narrow).head
-    nn.init.xavier_uniform_(head[-1].weight)  # pyright: ignore[reportArgumentType]
+    (linear,) = (layer for layer in head if isinstance(layer, nn.Linear))
+    nn.init.xavier_uniform_(linear.weight)
     return head
 
 

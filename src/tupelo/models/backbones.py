@@ -10,13 +10,16 @@ from tupelo.errors import InputError
 LARGE_SIDE = 48  # pixels from which a fifth block pays: at 28 it harms, at 64 it helps
 
 
-def widths_for(size: int | None) -> tuple[int, ...]:
-    """Widths of a `ConvNet` for pictures of that side in pixels; None counts as small.
+def widths_for(size: int | tuple[int, int] | None) -> tuple[int, ...]:
+    """Widths of a `ConvNet` for pictures of that side in pixels, or of the shorter one.
+
+    None counts as small.
 
     >>> widths_for(28), widths_for(64)
     ((32, 64, 128, 256), (32, 64, 128, 256, 256))
     """
     small = (32, 64, 128, 256)
+    size = min(size) if isinstance(size, tuple) else size
     return small if size is None or size < LARGE_SIDE else (*small, 256)
 
 

@@ -116,8 +116,9 @@ def cut(backbone: nn.Module, architecture: Architecture, name: str | None = None
     """
     steps = OrderedDict(_steps(backbone))
     side = architecture.size or PROBE_SIDE
+    height, width = (side, side) if isinstance(side, int) else side
     picture = torch.rand(
-        1, architecture.channels, side, side, generator=torch.Generator().manual_seed(0)
+        1, architecture.channels, height, width, generator=torch.Generator().manual_seed(0)
     )
     like = next(backbone.parameters(), picture)
     shapes = _shapes(backbone, steps, picture.to(like))

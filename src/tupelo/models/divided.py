@@ -38,6 +38,11 @@ class Divided(Ensemble):
 
     def __init__(self, embedder: Embedder, learners: Learners):
         super().__init__()
+        if embedder.architecture.final != "linear":
+            raise InputError(
+                "the dimensions of a network whose last layer is not linear cannot be divided; "
+                f"{embedder.architecture.backbone!r} ends in {embedder.architecture.final!r}"
+            )
         self.architecture = replace(embedder.architecture, learners=learners)
         self.embedder = embedder
 

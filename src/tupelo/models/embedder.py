@@ -13,6 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tupelo.errors import InputError
 from tupelo.models.architecture import CONVNET, CUSTOM, GOOGLENET, Architecture
 from tupelo.models.backbones import ConvNet, googlenet, googlenet_weights, widths_for
+from tupelo.models.reid import REID, reid_backbone
+from tupelo.models.reid import SIZES as REID_SIZES
 from tupelo.models.weights import load_weights, pretrained_source, published_file
 from tupelo.types import Embedded
 
@@ -47,7 +49,10 @@ class Embedder(nn.Module):
         nn.init.kaiming_normal_(linear.weight, mode="fan_out", nonlinearity="linear")
         if architecture.bias:
             nn.init.zeros_(linear.bias)
-        self.head = nn.Sequential(*layers, linear)
+        layers.append(linear)
+        if architecture.final == "elu":
+            layers += [nn.BatchNorm1d(architecture.dim), nn.ELU()]
+        self.head = nn.Sequential(*layers)
         # fixed by the architecture, so not part of the weights
         for name in ("mean", "std"):
             values = torch.tensor(getattr(architecture, name)).view(1, -1, 1, 1)
@@ -108,19 +113,21 @@ def embedder(
     pretrained: bool = False,
     weights: str | Path | None = None,
     channels: int = 3,
-    size: int | None = None,
+    size: int | tuple[int, int] | None = None,
     features: int | None = None,
     bias: bool = True,
     layer_norm: bool = False,
     batch_norm: bool = False,
-    dropout: float = 0.0,
+    dropout: float | None = None,
     freeze_batchnorm: bool | None = None,
     pooling: str = "usual",
 ) -> Embedder:
     """Build an embedder from the small ConvNet, any timm backbone, or a module of yours.
 
     Args:
-        backbone: "convnet" (`ConvNet`), "googlenet" (torchvision's), a timm name such as
+        backbone: "convnet" (`ConvNet`), "googlenet" (torchvision's), "reid" (`ReidNet`, for
+            people at 128 x 64 pixels, whose head ends in batch normalisation and ELU),
+            "reid-small" (`small_reid_net`, at 64 x 32), a timm name such as
             "resnet50" or "vit_small_patch16_224.augreg_in21k", or a module from pictures
             (b, c, h, w) to features (b, f). Pictures are normalised as the timm configuration of
             the backbone says, or else to (x - 0.5) / 0.5.
@@ -131,13 +138,14 @@ def embedder(
             that holds nothing but tensors. A classifier in it is left out; first convolutions
             are adapted to `channels` as timm does it.
         channels: of the pictures; 1 grey, 3 colour.
-        size: side in pixels. Backbones of one fixed size (vision transformers) are built for it,
-            and the ConvNet is deeper from 48 pixels on; otherwise it is only remembered.
+        size: side in pixels, or (height, width). Backbones of one fixed size ("reid", vision
+            transformers) are built for it, and the ConvNet is deeper from 48 pixels on; otherwise
+            it is only remembered. Default of "reid" and "reid-small" is what they are made for.
         features: width f of a module of yours; default its attribute `num_features`.
         bias: the head has one.
         layer_norm: layer normalisation without learned scale before the head.
         batch_norm: batch normalisation before the head, as HDML has it; never frozen.
-        dropout: share in [0, 1) of the features dropped in training.
+        dropout: share in [0, 1) of the features dropped in training; default 0, of "reid" 0.4.
         freeze_batchnorm: batch normalisation keeps its running statistics in training (its scale
             and shift are still learned), as is usual in fine-tuning for metric learning; default
             yes with pretrained weights.
@@ -160,17 +168,20 @@ def embedder(
         name, module = CUSTOM, backbone
     elif backbone == CONVNET:
         name, module = CONVNET, ConvNet(channels=channels, widths=widths_for(size))
+    elif backbone in REID_SIZES:
+        name = backbone
+        module, size = reid_backbone(name, channels=channels, size=size)
     elif backbone == GOOGLENET:
         name, module = GOOGLENET, googlenet(channels=channels)
         weights = published_file(googlenet_weights()) if pretrained else weights
     else:
         name = backbone
         module = timm_backbone(backbone, channels, size, pooling, pretrained=pretrained)
-    if pooling != "usual" and name in (CONVNET, GOOGLENET, CUSTOM):
+    if pooling != "usual" and name in (CONVNET, GOOGLENET, CUSTOM, *REID_SIZES):
         raise InputError(
             f"pooling={pooling!r} needs a timm backbone such as 'resnet50', got {name!r}"
         )
-    if pretrained and name in (CONVNET, CUSTOM):
+    if pretrained and name in (CONVNET, CUSTOM, *REID_SIZES):
         raise InputError(
             f"pretrained=True needs a timm backbone such as 'resnet50', got {name!r}; "
             "give a file of weights with weights="
@@ -191,26 +202,28 @@ def embedder(
             size=size,
             mean=_per_channel(config.get("mean"), channels),
             std=_per_channel(config.get("std"), channels),
-            bias=bias,
+            bias=bias and name != REID,  # batch normalisation follows
             layer_norm=layer_norm,
-            dropout=dropout,
+            dropout=(0.4 if name == REID else 0.0) if dropout is None else dropout,
             freeze_batchnorm=frozen,
             batch_norm=batch_norm,
             pooling=pooling,
+            final="elu" if name == REID else "linear",
         ),
     )
 
 
 def timm_backbone(
-    name: str, channels: int, size: int | None, pooling: str, *, pretrained: bool
+    name: str, channels: int, size: int | tuple[int, int] | None, pooling: str, *, pretrained: bool
 ) -> nn.Module:
     """A backbone of timm without its classifier; see `embedder` for arguments and errors."""
     base, _, tag = name.partition(".")
     known = timm.list_pretrained(f"{base}.*") if timm.is_model(base) and tag else timm.list_models()
     if name not in known:
-        close = get_close_matches(name, [CONVNET, GOOGLENET, *known], n=5, cutoff=0.5)
+        own = [CONVNET, GOOGLENET, *REID_SIZES]
+        close = get_close_matches(name, [*own, *known], n=5, cutoff=0.5)
         raise InputError(
-            f"backbone must be 'convnet', 'googlenet' or a timm model, got {name!r}"
+            f"backbone must be {', '.join(map(repr, own))} or a timm model, got {name!r}"
             + (f"; did you mean {', '.join(close)}?" if close else "; see timm.list_models()")
         )
     config = timm.get_pretrained_cfg(name)

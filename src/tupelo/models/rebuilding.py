@@ -10,6 +10,8 @@ from tupelo.models.architecture import CONVNET, CUSTOM, GOOGLENET, Architecture
 from tupelo.models.backbones import ConvNet, googlenet, widths_for
 from tupelo.models.embedder import Embedder, timm_backbone
 from tupelo.models.ensemble import Ensemble
+from tupelo.models.reid import SIZES as REID_SIZES
+from tupelo.models.reid import reid_backbone
 from tupelo.models.vae import VAE, VAES, rebuilt_vae
 
 Model = Embedder | Ensemble | VAE
@@ -45,6 +47,9 @@ def rebuilt_embedder(architecture: Architecture, backbone: nn.Module | None) -> 
     if backbone is None and architecture.backbone == CONVNET:
         widths = widths_for(architecture.size)
         backbone = ConvNet(channels=architecture.channels, widths=widths)
+    elif backbone is None and architecture.backbone in REID_SIZES:
+        form = {"channels": architecture.channels, "size": architecture.size}
+        backbone, _ = reid_backbone(architecture.backbone, **form)
     elif backbone is None and architecture.backbone == GOOGLENET:
         backbone = googlenet(channels=architecture.channels)
     elif backbone is None:

@@ -138,6 +138,8 @@ def _architecture(path: Path, header: str) -> Architecture:
             **learners | {name: tuple(learners[name]) for name in ("widths", "scales")}
         )
     plain = {name: tuple(fields[name]) for name in ("mean", "std")}
+    if isinstance(fields["size"], list):
+        plain["size"] = tuple(fields["size"])
     return Architecture(**fields | plain | {"learners": learners})
 
 

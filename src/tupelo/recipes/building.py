@@ -186,7 +186,7 @@ def build_model(recipe: RetrievalRecipe) -> Embedder | Ensemble:
         pretrained=recipe.pretrained,
         weights=recipe.weights,
         channels=int(recipe.channels),
-        size=recipe.size if isinstance(recipe.size, int) else None,
+        size=recipe.size,
         pooling=recipe.pooling,
         batch_norm=bool(recipe.batch_norm),
     )
