@@ -6,7 +6,16 @@ import torch
 from tupelo import losses
 from tupelo.comparison import Comparison, GivenPairs
 from tupelo.errors import InputError
-from tupelo.objectives import Memory, OnClasses, OnPairs, OnTuples, PerLearner, Sum
+from tupelo.objectives import (
+    Memory,
+    Misplaced,
+    OnBalancedPairs,
+    OnClasses,
+    OnPairs,
+    OnTuples,
+    PerLearner,
+    Sum,
+)
 from tupelo.selection import AllTuples, PerAnchor
 from tupelo.types import Embedded
 
@@ -310,3 +319,60 @@ def test_each_learner_estimates_from_its_own_embeddings():
     outputs = tuple(Embedded.of(torch.full((2, 1), value)) for value in (1.0, 2.0))
     each.begin_epoch(lambda: iter([(outputs, torch.zeros(2))]))
     assert [memory.objective.heard for memory in each.objectives] == [[1.0], [2.0]]
+
+
+def test_negatives_are_drawn_in_the_first_epoch_and_then_the_nearest():
+    output, labels, _ = next(steps(1, b=12))
+    objective = OnBalancedPairs(losses.Contrastive(squared=True, average="pairs"))
+    drawn = {float(objective(output, labels, generator=seeded(s)).total) for s in range(5)}
+    assert len(drawn) > 1
+    objective.end_epoch()
+    hard = {float(objective(output, labels, generator=seeded(s)).total) for s in range(5)}
+    assert len(hard) == 1
+    assert min(hard) > max(drawn)
+    resumed = OnBalancedPairs(losses.Contrastive(squared=True, average="pairs"))
+    resumed.load_state_dict(objective.state_dict())
+    assert float(resumed(output, labels, generator=seeded(7)).total) in hard
+
+
+def test_misplaced_rows_are_negatives_of_all_others():
+    output, labels, items = next(steps(1, b=8))
+    labels[6:], items[6:] = labels[:2], items[:2]  # the pictures of the first two again
+    inner = OnPairs(losses.NTXent())
+    value = Misplaced(inner, rows=6)(output, labels, items=items).total
+    other = torch.cat([labels[:6], torch.tensor([100, 101])])
+    apart = torch.cat([items[:6], torch.tensor([100, 101])])
+    torch.testing.assert_close(value, inner(output, other, items=apart).total)
+    assert float(inner(output, labels, items=items).total) != float(value)
+    plain = Misplaced(inner, rows=8)(output, labels, items=items).total
+    torch.testing.assert_close(plain, inner(output, labels, items=items).total)
+
+
+def test_misplaced_passes_epochs_on():
+    inner = OnBalancedPairs(losses.Contrastive())
+    objective = Misplaced(inner, rows=2)
+    objective.begin_epoch(lambda: iter(()))
+    objective.end_epoch()
+    assert int(inner.epochs) == 1
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: OnBalancedPairs(losses.Triplet()), "OnBalancedPairs takes a PairLoss"),
+        (lambda: OnBalancedPairs(losses.NTXent(), random_epochs=-1), "random_epochs must be >= 0"),
+        (lambda: Misplaced(OnClasses(losses.ArcFace(2, 4)), 2), "class losses have no class"),
+        (lambda: Misplaced(OnPairs(losses.NTXent()), 0), "rows must be >= 1, got 0"),
+        (
+            lambda: Misplaced(OnPairs(losses.NTXent()), 9)(Embedded.of(torch.eye(4)), [0, 0, 1, 1]),
+            r"class indices \(b,\) of 9 rows or more, got shape \(4,\)",
+        ),
+        (
+            lambda: Misplaced(OnPairs(losses.NTXent()), 1)(Embedded.of(torch.eye(2)), ["a", "b"]),
+            "got list; draw the batches with data.WithShifted",
+        ),
+    ],
+)
+def test_refusals_of_balanced_and_misplaced(build, message):
+    with pytest.raises(InputError, match=message):
+        build()

@@ -20,6 +20,7 @@ from tupelo.selection import (
     PerAnchor,
     SemiHard,
     WithPositives,
+    balanced,
     easy_positive_indices,
     one_positive,
 )
@@ -432,3 +433,26 @@ def test_one_positive_and_one_negative_for_pair_losses():
     assert torch.equal(kept.labelled_positive, comparison.positive)
     with pytest.raises(InputError, match=r"both a positive and 4 negative\(s\)"):
         one_positive(comparison, "easiest", negative="hardest", negatives=4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_balanced_keeps_the_nearest_negatives_of_the_batch(seed):
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.randn(12, 3, generator=generator)
+    whole = Comparison.within(z, torch.arange(12) % 4)
+    kept = balanced(whole)
+    assert kept.positive.equal(whole.positive)
+    count = int(whole.positive.sum())
+    every = sorted(float(d) for d in whole.distance[whole.negative])
+    assert sorted(float(d) for d in whole.distance[kept.negative]) == every[:count]
+    drawn = balanced(whole, generator, hardest=False)
+    assert int(drawn.negative.sum()) == count
+    assert not (drawn.negative & ~whole.negative).any()
+    assert not drawn.negative.equal(balanced(whole, generator, hardest=False).negative)
+
+
+def test_balanced_keeps_few_negatives_and_refuses_none():
+    few = Comparison.within(torch.eye(4), torch.tensor([0, 0, 0, 1]))
+    assert balanced(few) is few
+    with pytest.raises(InputError, match="no anchor has both a positive"):
+        balanced(Comparison.within(torch.eye(3), torch.zeros(3).long()))

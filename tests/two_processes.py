@@ -14,7 +14,16 @@ from tupelo.distributed import gather
 from tupelo.ensembles import Boosted, attention_based
 from tupelo.errors import InputError
 from tupelo.models import divided, embedder
-from tupelo.objectives import Memory, OnClasses, OnPairs, OnTuples, PerLearner, Sum
+from tupelo.objectives import (
+    Memory,
+    Misplaced,
+    OnBalancedPairs,
+    OnClasses,
+    OnPairs,
+    OnTuples,
+    PerLearner,
+    Sum,
+)
 from tupelo.selection import AllTuples, PerAnchor
 from tupelo.synthesis import AugmentedClasses, HardnessAware, IntraClassAugmented
 from tupelo.types import Embedded
@@ -40,6 +49,13 @@ OBJECTIVES = {
     "Triplet": lambda: OnTuples(PerAnchor("hardest", "semi-hard"), losses.Triplet()),
     "Triplet of all": lambda: OnTuples(AllTuples(), losses.Triplet()),
     "ArcFace": lambda: OnClasses(losses.ArcFace(CLASSES, DIM)),
+    "SoftTriplet": lambda: Misplaced(
+        OnTuples(PerAnchor("hardest", "hardest"), losses.SoftTriplet()), rows=5
+    ),
+    "OnBalancedPairs": lambda: OnBalancedPairs(
+        losses.Contrastive(squared=True, average="pairs"), random_epochs=1
+    ),
+    "CosineSoftmax": lambda: OnClasses(losses.CosineSoftmax(CLASSES, DIM)),
     "CosFace": lambda: OnClasses(losses.CosFace(CLASSES, DIM)),
     "NormalizedSoftmax": lambda: OnClasses(losses.NormalizedSoftmax(CLASSES, DIM)),
     "ProxyAnchor": lambda: OnClasses(losses.ProxyAnchor(CLASSES, DIM)),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from tupelo.comparison import Comparison, label_tensor
 from tupelo.errors import InputError
-from tupelo.selection import Rule, Selector, as_rule, one_positive, usable_rows
+from tupelo.selection import Rule, Selector, as_rule, balanced, one_positive, usable_rows
 from tupelo.types import (
     ClassLoss,
     Embedded,
@@ -125,6 +125,118 @@ class OnPairs(ComparingObjective):
             )
         terms = self.loss(comparison)
         return _value(terms)
+
+
+class OnBalancedPairs(ComparingObjective):
+    """A pair loss on all positive pairs of the batch and as many negative ones.
+
+    The negatives are the nearest of the batch; in the first epochs, when distances mean nothing
+    yet, they are drawn at random.
+
+    Args:
+        loss: the pair loss, such as `Contrastive(squared=True, average="pairs")`.
+        random_epochs: so many epochs draw negatives, >= 0.
+        normalize: compare unit rows.
+        relation: see `relate`.
+
+    Raises:
+        InputError: not a pair loss, or `random_epochs` < 0; when called: no anchor has both a
+            positive and a negative.
+
+    >>> from tupelo.losses import Contrastive
+    >>> objective = OnBalancedPairs(Contrastive(squared=True, average="pairs"))
+    >>> objective(Embedded.of(torch.eye(4)), torch.tensor([0, 0, 1, 1])).total
+    tensor(0.5000)
+    """
+
+    epochs: Tensor
+
+    def __init__(
+        self,
+        loss: nn.Module,
+        *,
+        random_epochs: int = 1,
+        normalize: bool = True,
+        relation: Relation | None = None,
+    ):
+        super().__init__(normalize=normalize, relation=relation)
+        if random_epochs < 0:
+            raise InputError(f"random_epochs must be >= 0, got {random_epochs}")
+        self.loss = _of_kind(loss, PairLoss, "OnBalancedPairs")
+        self.random_epochs = random_epochs
+        self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))
+
+    def on(self, comparison: Comparison, generator: torch.Generator | None = None) -> LossValue:
+        """The loss of one comparison."""
+        hardest = int(self.epochs) >= self.random_epochs
+        return _value(self.loss(balanced(comparison, generator, hardest=hardest)))
+
+    def end_epoch(self) -> None:
+        """One more epoch is over."""
+        self.epochs += 1
+
+
+class Misplaced(Objective):
+    """The last rows of a batch belong to nobody: negatives of all others.
+
+    They are crops that `data.ShiftedBoxes` has moved off their object, in batches that
+    `data.WithShifted` draws.
+
+    Args:
+        objective: that compares rows; class losses have no class for nobody.
+        rows: of a batch that are as labelled, >= 1; what follows them is misplaced.
+
+    Raises:
+        InputError: the objective does not compare rows, or rows < 1; when called: a batch has
+            fewer rows, or labels are no class indices.
+
+    >>> from tupelo.losses import SquaredContrastive
+    >>> objective = Misplaced(OnBalancedPairs(SquaredContrastive()), rows=3)
+    >>> _ = objective(Embedded.of(torch.eye(4)), torch.tensor([0, 0, 1, 1]))
+    """
+
+    def __init__(self, objective: Objective, rows: int):
+        super().__init__()
+        if not isinstance(objective, ComparingObjective):
+            raise InputError(
+                "misplaced crops are negatives of an objective that compares rows, got "
+                f"{type(objective).__name__}; class losses have no class for them"
+            )
+        if rows < 1:
+            raise InputError(f"rows must be >= 1, got {rows}")
+        self.objective = objective
+        self.rows = rows
+
+    def forward(
+        self,
+        output,
+        labels,
+        *,
+        items: Int[Tensor, " b"] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> LossValue:
+        """The loss of one batch."""
+        known = label_tensor(labels)
+        if known is None or known.ndim != 1 or len(known) < self.rows:
+            came = type(labels).__name__ if known is None else f"shape {tuple(known.shape)}"
+            raise InputError(
+                f"labels must be class indices (b,) of {self.rows} rows or more, got {came}; draw "
+                "the batches with data.WithShifted"
+            )
+        extra = len(known) - self.rows
+        nobody = torch.arange(1, extra + 1, device=known.device)
+        known = torch.cat([known[: self.rows], known.max() + nobody])
+        if items is not None:  # the same picture, but no longer the same item
+            items = torch.cat([items[: self.rows], -1 - nobody.to(items)])
+        return self.objective(output, known, items=items, generator=generator)
+
+    def begin_epoch(self, embed_train: Callable[[], Iterator[tuple[Embedded, Tensor]]]) -> None:
+        """Pass on to the objective."""
+        self.objective.begin_epoch(embed_train)
+
+    def end_epoch(self) -> None:
+        """Pass on to the objective."""
+        self.objective.end_epoch()
 
 
 class OnTuples(ComparingObjective):

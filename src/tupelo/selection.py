@@ -376,6 +376,43 @@ class WithPositives:
 
 
 @torch.no_grad()
+def balanced(
+    comparison: Comparison,
+    generator: torch.Generator | None = None,
+    *,
+    hardest: bool = True,
+) -> Comparison:
+    """The comparison with as many negative pairs as positive ones.
+
+    Args:
+        comparison: of all pairs; all positives stay.
+        generator: of the random choice.
+        hardest: keep the nearest negatives of the whole batch, the first of equals; else draw
+            them. Where there are fewer, all stay.
+
+    Raises:
+        InputError: no anchor has both a positive and a negative.
+
+    >>> z = torch.tensor([[0.0], [1.0], [3.0], [9.0]])
+    >>> kept = balanced(Comparison.within(z, torch.tensor([0, 0, 1, 2])))
+    >>> kept.negative.nonzero().tolist()
+    [[1, 2], [2, 1]]
+    """
+    usable_rows(comparison)
+    count, allowed = int(comparison.positive.sum()), comparison.negative
+    if int(allowed.sum()) <= count:
+        return comparison
+    if hardest:
+        value = comparison.distance.detach()
+    else:
+        value = _uniform(*allowed.shape, generator, allowed.device)
+    order = value.masked_fill(~allowed, math.inf).flatten().argsort(stable=True)
+    kept = torch.zeros_like(allowed).flatten()
+    kept[order[:count]] = True
+    return comparison.with_pairs(comparison.positive, kept.view_as(allowed))
+
+
+@torch.no_grad()
 def one_positive(
     comparison: Comparison,
     rule: str | Rule,

@@ -3,12 +3,15 @@ import pytest
 import torch
 
 from tupelo.data.augment import (
+    BoxJitter,
     ColourJitter,
     Compose,
     HorizontalFlip,
     RandomCrop,
     RandomResizedCrop,
+    ShiftedBoxes,
     default_augmentation,
+    moved,
 )
 from tupelo.errors import InputError
 
@@ -26,6 +29,8 @@ EVERY = [
     RandomCrop(3),
     HorizontalFlip(),
     ColourJitter(),
+    BoxJitter(),
+    ShiftedBoxes(3),
     default_augmentation((20, 16)),
     Compose((RandomCrop(2), ColourJitter(0.5, 0.5, 0.5))),
 ]
@@ -101,3 +106,63 @@ def test_refusals():
         RandomResizedCrop((8, 8), scale=(0.0, 1.0))
     with pytest.raises(InputError, match=r"ratio must be a range of positive numbers"):
         RandomResizedCrop((8, 8), ratio=(2.0, 1.0))
+
+
+def mirrored(row: np.ndarray, start: int) -> np.ndarray:
+    """Pixels from `start` on, the border mirrored outwards with its last pixel repeated."""
+    n = len(row)
+    places = np.arange(start, start + n) % (2 * n)
+    return row[np.where(places < n, places, 2 * n - 1 - places)]
+
+
+@pytest.mark.parametrize(("right", "down"), [(3, 0), (-5, 2), (0, -7), (0, 0)])
+def test_whole_pixels_moved_are_those_of_a_mirrored_picture(right, down):
+    images = pictures(b=2, height=20, width=16)
+    move = torch.tensor([[right / 16, down / 20]]).repeat(2, 1)
+    out = moved(images, move, torch.ones(2, 2)).numpy()
+    rows = np.apply_along_axis(mirrored, 2, images.numpy(), down)
+    np.testing.assert_allclose(out, np.apply_along_axis(mirrored, 3, rows, right), atol=1e-5)
+
+
+def test_boxes_are_shifted_by_the_shares_that_were_asked_for():
+    # each pixel holds where it came from, so that the middle tells how far a picture moved
+    grid = torch.stack(torch.meshgrid(torch.arange(40.0), torch.arange(40.0), indexing="ij"))
+    images = (grid / 40).expand(500, 2, 40, 40)
+    out = ShiftedBoxes(100, least=0.3, most=0.4)(images, generator())
+    assert out[:100].equal(images[:100])
+    # the corner that the box moves to lies outside; the opposite one shows inside
+    at = torch.stack([out[100:, :, 0, 0], out[100:, :, 39, 39]]) * 40
+    far = torch.maximum((at[0] - 0).abs(), (at[1] - 39).abs()).amax(1) / 40
+    assert 0.29 < far.min() < 0.32
+    assert 0.38 < far.max() < 0.41
+
+
+def test_nothing_is_shifted_where_no_rows_follow():
+    images = pictures()
+    assert ShiftedBoxes(8)(images, generator()) is images
+
+
+def test_jitter_without_extent_is_the_picture():
+    images = pictures()
+    torch.testing.assert_close(BoxJitter(0.0, 0.0)(images, generator()), images)
+
+
+def test_jitter_stays_within_its_shares():
+    ramp = torch.linspace(0, 1, 100).expand(300, 1, 100, 100)
+    out = BoxJitter(0.05, 0.0)(ramp, generator())
+    middle = out[:, 0, 50, 50] - ramp[0, 0, 50, 50]
+    assert 0.045 < middle.abs().max() < 0.052
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: BoxJitter(shift=1.0), r"shift must be a share in \[0, 1\), got 1"),
+        (lambda: BoxJitter(scale=-0.1), r"scale must be a share in \[0, 1\), got -0.1"),
+        (lambda: ShiftedBoxes(-1), "rows >= 0 and 0 < least <= most < 1, got rows=-1"),
+        (lambda: ShiftedBoxes(1, 0.6, 0.3), "least=0.6, most=0.3"),
+    ],
+)
+def test_boxes_out_of_range_are_refused(build, message):
+    with pytest.raises(InputError, match=message):
+        build()

@@ -3,7 +3,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tupelo.data.batches import ClassBalanced, NPair, RandomPairs, Shuffled, Triplets
+from tupelo.data.batches import (
+    ClassBalanced,
+    NPair,
+    RandomPairs,
+    Shuffled,
+    Triplets,
+    WithShifted,
+)
 from tupelo.errors import InputError
 
 
@@ -259,3 +266,24 @@ def test_random_pairs_are_determined_by_seed_and_epoch_alone():
 def test_random_pairs_refuse(counts, pairs, positive, message):
     with pytest.raises(InputError, match=message):
         RandomPairs(labels_of(np.array(counts, dtype=np.int64)), pairs, positive=positive)
+
+
+def test_some_rows_come_again_behind_their_batch():
+    inner = ClassBalanced(labels_of([9] * 6), classes=3, per_class=4, seed=5)
+    outer = WithShifted(inner, 0.3, seed=5)
+    for epoch in (0, 1):
+        for batch, plain in zip(outer.epoch(epoch), inner.epoch(epoch), strict=True):
+            assert batch[: outer.rows].tolist() == plain.tolist()
+            again = batch[outer.rows :]
+            assert len(again) == len(set(again.tolist())) == 4
+            assert set(again.tolist()) <= set(plain.tolist())
+    first, twin = outer.epoch(0), outer.epoch(0)
+    assert all(np.array_equal(one, other) for one, other in zip(first, twin, strict=True))
+    assert len(WithShifted(inner, 0.25).epoch(0)[0]) == 15
+
+
+@pytest.mark.parametrize("share", [0.0, 1.5])
+def test_shares_that_come_again_are_refused(share):
+    inner = ClassBalanced(labels_of([4] * 4), classes=2, per_class=2)
+    with pytest.raises(InputError, match=r"share must be in \(0, 1\]"):
+        WithShifted(inner, share)

@@ -18,6 +18,7 @@ BY_HAND = [
     # log(1 + e^(-2 (.6 - .1))) / 1 + (log(1 + nothing) + log(1 + e^(2 (0 + .1)))) / 2
     (losses.ProxyAnchor(2, 2, alpha=2.0), 0.313262 + 0.798139 / 2),
     (losses.NormalizedSoftmax(2, 2, temperature=0.5), 0.263282),  # log(1 + e^-1.2)
+    (losses.CosineSoftmax(2, 2, scale=2.0), 0.263282),
     (losses.CosFace(2, 2, scale=2.0), 0.474077),  # log(1 + e^(-2 (.6 - .35)))
     # cos(acos .6 + .5) = .6 * .877583 - .8 * .479426 = .143009; log(1 + e^(-2 * .143009))
     (losses.ArcFace(2, 2, scale=2.0), 0.560329),
@@ -49,6 +50,7 @@ def test_arcface_continues_straight_beyond_pi():
         (lambda: losses.CosFace(2, 2, margin=2.0), r"margin must be in \[0, 2\)"),
         (lambda: losses.CosFace(2, 2, scale=math.nan), "must be > 0, got nan"),
         (lambda: losses.ArcFace(2, 2, margin_radians=28.6), r"margin_radians must be in \[0, pi/2"),
+        (lambda: losses.CosineSoftmax(3, 4, scale=0.0), r"must be > 0, got 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(build, message):
@@ -82,3 +84,11 @@ def test_labels_of_any_integer_type_are_the_same(loss, dtype):
 def test_a_width_that_does_not_fit_is_refused():
     with pytest.raises(InputError, match="got dim=5 for embeddings of width 2"):
         losses.CosFace(2, 5)(ITEM, OWN)
+
+
+def test_the_scale_of_the_cosine_softmax_is_learned():
+    loss = losses.CosineSoftmax(2, 2, scale=3.0)
+    assert torch.nn.functional.softplus(loss.s).item() == pytest.approx(3.0, abs=1e-6)
+    loss(ITEM, OWN).sum().backward()
+    assert loss.s.grad is not None
+    assert loss.s.grad != 0

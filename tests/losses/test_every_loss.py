@@ -13,7 +13,7 @@ import torch
 
 from tupelo import losses
 from tupelo.comparison import Comparison, GivenPairs
-from tupelo.objectives import OnClasses, OnPairs, OnTuples
+from tupelo.objectives import OnBalancedPairs, OnClasses, OnPairs, OnTuples
 from tupelo.selection import AllTuples, PerAnchor
 from tupelo.types import Embedded, Objective
 
@@ -251,7 +251,51 @@ def squared_contrastive(z, labels, margin=1.0, average="kinds"):
     return sum(near) / len(near) + sum(far) / len(far)
 
 
+def siamese(z, labels, margin=1.0, power=2):
+    """Hadsell et al., eq. 4, over all pairs."""
+    positive, negative = pairs(labels)
+    near = [apart(z[i], z[j]) ** power for i, j in positive]
+    far = [relu(margin - apart(z[i], z[j])) ** power for i, j in negative]
+    return sum(near + far) / len(near + far) / 2
+
+
+def balanced_siamese(z, labels):
+    """The same over all positive pairs and as many of the nearest negative ones."""
+    positive, negative = pairs(labels)
+    near = [apart(z[i], z[j]) ** 2 for i, j in positive]
+    nearest = sorted(apart(z[i], z[j]) for i, j in negative)[: len(near)]
+    far = [relu(1 - distance) ** 2 for distance in nearest]
+    return sum(near + far) / len(near + far) / 2
+
+
+def soft_triplet(z, labels):
+    values = []
+    for i in range(len(z)):
+        positives, negatives = neighbours(labels, i)
+        if positives and negatives:
+            gap = max(apart(z[i], z[j]) for j in positives)
+            gap -= min(apart(z[i], z[j]) for j in negatives)
+            values.append(math.log(1 + math.exp(gap)))
+    return np.mean(values)
+
+
 CASES = {
+    "siamese": Case(on_pairs(losses.Contrastive, squared=True, average="pairs"), siamese),
+    "siamese-plain": Case(
+        on_pairs(losses.Contrastive, negative_margin=1.4, average="pairs"),
+        lambda z, y: siamese(z, y, 1.4, 1),
+    ),
+    "siamese-balanced": Case(
+        lambda: OnBalancedPairs(losses.Contrastive(squared=True, average="pairs"), random_epochs=0),
+        balanced_siamese,
+    ),
+    "batch-hard": Case(
+        lambda: OnTuples(PerAnchor("hardest", "hardest"), losses.SoftTriplet()), soft_triplet
+    ),
+    "cosine-softmax": Case(
+        on_classes(losses.CosineSoftmax, scale=8.0),
+        lambda z, y, w, s: softmax(z, y, w, math.log(1 + math.exp(s))),
+    ),
     "contrastive": Case(on_pairs(losses.Contrastive), contrastive),
     "contrastive-squared": Case(
         on_pairs(losses.Contrastive, positive_margin=0.2, negative_margin=1.3, squared=True),

@@ -48,6 +48,7 @@ def test_value_worked_by_hand(loss, value):
     [
         (lambda: losses.Contrastive(-0.1), "0 <= positive_margin < negative_margin, got -0.1"),
         (lambda: losses.Contrastive(1.0, 1.0), "0 <= positive_margin < negative_margin"),
+        (lambda: losses.Contrastive(average="all"), "'active' or 'pairs', got 'all'"),
         (lambda: losses.MultiSimilarity(alpha=0.0), "alpha and beta must be > 0, got 0.0"),
         (lambda: losses.MultiSimilarity(negative_reference="x"), "'kept' or 'all', got 'x'"),
         (lambda: losses.BinomialDeviance(negative_cost=0.0), "negative_cost must be > 0"),

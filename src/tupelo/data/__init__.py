@@ -1,7 +1,14 @@
 """Labelled pictures: reading, splitting, batches, augmentation."""
 
-from tupelo.data.augment import default_augmentation
-from tupelo.data.batches import ClassBalanced, NPair, RandomPairs, Shuffled, Triplets
+from tupelo.data.augment import BoxJitter, ShiftedBoxes, default_augmentation
+from tupelo.data.batches import (
+    ClassBalanced,
+    NPair,
+    RandomPairs,
+    Shuffled,
+    Triplets,
+    WithShifted,
+)
 from tupelo.data.images import ImageData, images
 from tupelo.data.imageset import Augment, Batch, ImageSet
 from tupelo.data.known import known
@@ -14,13 +21,16 @@ __all__ = [
     "BadItem",
     "Batch",
     "BatchMaker",
+    "BoxJitter",
     "ClassBalanced",
     "ImageData",
     "ImageSet",
     "NPair",
     "RandomPairs",
+    "ShiftedBoxes",
     "Shuffled",
     "Triplets",
+    "WithShifted",
     "default_augmentation",
     "images",
     "known",

@@ -114,6 +114,99 @@ class HorizontalFlip:
 
 
 @dataclass(frozen=True)
+class BoxJitter:
+    """Each picture as a detector's box, a little off, would have cut it.
+
+    Moved and scaled by bilinear interpolation; what would lie outside of the picture is mirrored.
+
+    Args:
+        shift: at most so large a share of height and width, in [0, 1).
+        scale: sides of the box are drawn from [1 - it, 1 + it], each by itself, in [0, 1).
+
+    Raises:
+        InputError: a share is outside [0, 1).
+
+    >>> BoxJitter()(torch.rand(2, 3, 8, 4), torch.Generator().manual_seed(0)).shape
+    torch.Size([2, 3, 8, 4])
+    """
+
+    shift: float = 0.05
+    scale: float = 0.05
+
+    def __post_init__(self) -> None:
+        _check_shares(shift=self.shift, scale=self.scale)
+
+    def __call__(self, images: Images, generator: torch.Generator) -> Images:
+        across, down, wide, high = 2 * torch.rand((4, len(images)), generator=generator) - 1
+        move = torch.stack([across, down], 1) * self.shift
+        return moved(images, move, 1 + torch.stack([wide, high], 1) * self.scale)
+
+
+@dataclass(frozen=True)
+class ShiftedBoxes:
+    """The last pictures of a batch moved off their object, to be negatives of it.
+
+    A box is moved by a share of its size along one side, drawn, and by at most as much along the
+    other. A crop has no surroundings, so the object moves within it and what comes in from
+    outside is the border mirrored: cheaper than the frame the crop was cut from, and not equal to
+    it. Without such negatives an embedding tolerates boxes beside their object, and a tracker that
+    proposes boxes by appearance drifts. See `WithShifted` and `objectives.Misplaced`.
+
+    Args:
+        rows: of a batch that stay as they are, >= 0.
+        least, most: share of the box's size, 0 < least <= most < 1.
+
+    Raises:
+        InputError: an argument is out of its range.
+    """
+
+    rows: int
+    least: float = 0.3
+    most: float = 0.6
+
+    def __post_init__(self) -> None:
+        if self.rows < 0 or not 0 < self.least <= self.most < 1:
+            raise InputError(
+                "shifted boxes need rows >= 0 and 0 < least <= most < 1, got "
+                f"rows={self.rows}, least={self.least}, most={self.most}"
+            )
+
+    def __call__(self, images: Images, generator: torch.Generator) -> Images:
+        extra = len(images) - self.rows
+        if extra <= 0:
+            return images
+        size, other, sign, axis = torch.rand((4, extra), generator=generator)
+        size = _between(size, self.least, self.most)
+        main = torch.where(sign < 0.5, -size, size)
+        side = (2 * other - 1) * size
+        upright = axis < 0.5
+        move = torch.stack([torch.where(upright, side, main), torch.where(upright, main, side)], 1)
+        shifted = moved(images[self.rows :], move, torch.ones(extra, 2))
+        return torch.cat([images[: self.rows], shifted])
+
+
+def moved(
+    images: Images, move: Float[Tensor, "b 2"], scale: Float[Tensor, "b 2"]
+) -> Float[Tensor, "b c h w"]:
+    """What boxes beside the pictures show, the border being mirrored outwards.
+
+    Args:
+        images: whole boxes.
+        move: right and down, in shares of width and height.
+        scale: of the width and height of the box, about its centre.
+
+    >>> row = torch.tensor([[[[0.0, 1.0, 2.0, 3.0]]]])
+    >>> moved(row, torch.tensor([[0.5, 0.0]]), torch.ones(1, 2))
+    tensor([[[[2., 3., 3., 2.]]]])
+    """
+    theta = torch.zeros(len(images), 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1] = scale.T
+    theta[:, :, 2] = 2 * move  # the grid goes from -1 to 1
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+@dataclass(frozen=True)
 class ColourJitter:
     """Scale brightness, contrast and saturation of each picture by random factors.
 
@@ -157,6 +250,12 @@ def default_augmentation(
     shape = (size, size) if isinstance(size, int) else size
     crop = RandomResizedCrop(shape, scale=(smallest, 1.0))
     return Compose((crop, HorizontalFlip())) if flip else crop
+
+
+def _check_shares(**shares: float) -> None:
+    for name, share in shares.items():
+        if not 0 <= share < 1:
+            raise InputError(f"{name} must be a share in [0, 1), got {share}")
 
 
 def _between(share: Tensor, low: float, high: float) -> Tensor:

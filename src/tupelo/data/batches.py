@@ -4,6 +4,8 @@ Every maker has `epoch(number)`, the list of index arrays of that epoch, a funct
 the number alone: a run resumes in the middle with `epoch(number)[step:]`.
 """
 
+import math
+
 import numpy as np
 from jaxtyping import Bool, Int64
 
@@ -116,6 +118,44 @@ class ClassBalanced:
         numbers = np.unique(numbers, return_inverse=True)[1]
         _check_counts(counts, self.classes, self.per_class)
         return numbers
+
+
+class WithShifted:
+    """Batches that end in some of their own rows again, for crops moved off their object.
+
+    Args:
+        batches: draws so many rows every time.
+        share: of the rows of a batch that come again, rounded up, in (0, 1].
+        seed: of who comes again.
+
+    Raises:
+        InputError: `share` is out of its range.
+
+    >>> whole = ClassBalanced(np.repeat(np.arange(4), 6), classes=2, per_class=2)
+    >>> [len(batch) for batch in WithShifted(whole, 0.25).epoch(0)][:2]
+    [5, 5]
+    """
+
+    def __init__(self, batches: ClassBalanced, share: float = 0.25, seed: int = 0) -> None:
+        if not 0 < share <= 1:
+            raise InputError(f"share must be in (0, 1], got {share}")
+        self.batches = batches
+        self.share = share
+        self.seed = seed
+
+    @property
+    def rows(self) -> int:
+        """Rows of every batch before those that come again."""
+        return self.batches.batch_size
+
+    def epoch(self, number: int) -> list[Int64[np.ndarray, " b"]]:
+        """The batches of one epoch."""
+        rng = np.random.default_rng([self.seed, number, 2])  # apart from the draws of the batches
+        extra = math.ceil(round(self.share * self.rows, 9))
+        return [
+            np.concatenate([rows, np.sort(rng.choice(rows, extra, replace=False))])
+            for rows in self.batches.epoch(number)
+        ]
 
 
 class Shuffled:

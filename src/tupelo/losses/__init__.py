@@ -2,7 +2,14 @@
 
 from tupelo.losses.adaptive import AdaptiveMargin, Mining
 from tupelo.losses.angular import AngularSoftmax, CosineMargin, ExponentialMean, usual_scale
-from tupelo.losses.classes import ArcFace, CosFace, NormalizedSoftmax, ProxyAnchor, ProxyNCA
+from tupelo.losses.classes import (
+    ArcFace,
+    CosFace,
+    CosineSoftmax,
+    NormalizedSoftmax,
+    ProxyAnchor,
+    ProxyNCA,
+)
 from tupelo.losses.pairs import (
     AllTriplets,
     BinomialDeviance,
@@ -15,7 +22,7 @@ from tupelo.losses.pairs import (
     NTXent,
     SquaredContrastive,
 )
-from tupelo.losses.tuples import Margin, NPair, Triplet
+from tupelo.losses.tuples import Margin, NPair, SoftTriplet, Triplet
 
 __all__ = [
     "AllTriplets",
@@ -30,9 +37,11 @@ __all__ = [
     "SquaredContrastive",
     "Margin",
     "NPair",
+    "SoftTriplet",
     "Triplet",
     "ArcFace",
     "CosFace",
+    "CosineSoftmax",
     "NormalizedSoftmax",
     "ProxyAnchor",
     "ProxyNCA",

@@ -29,13 +29,19 @@ class Contrastive(PairLoss):
     Chopra, LeCun, "Dimensionality Reduction by Learning an Invariant Mapping", CVPR 2006, who
     square both (`squared=True`) and have no positive margin.
 
+    `Contrastive(squared=True, average="pairs")` is their equation 4, and the usual loss of a Siamese
+    network: mean over pairs of [y D^2 + (1 - y) max(margin - D, 0)^2] / 2. It wants as many pairs
+    of different classes as of the same, see `objectives.OnBalancedPairs`.
+
     Args:
         positive_margin: distance units, >= 0.
         negative_margin: distance units, > positive_margin.
         squared: square the two hinges.
+        average: over the "active" pairs of each kind, the two means being added; or half the mean
+            over all "pairs" of both kinds.
 
     Raises:
-        InputError: margins out of order or negative.
+        InputError: margins out of order or negative, or another average.
     """
 
     def __init__(
@@ -44,8 +50,11 @@ class Contrastive(PairLoss):
         negative_margin: float = 1.0,
         *,
         squared: bool = False,
+        average: str = "active",
     ):
         super().__init__()
+        if average not in ("active", "pairs"):
+            raise InputError(f"average must be 'active' or 'pairs', got {average!r}")
         if not 0 <= positive_margin < negative_margin:
             raise InputError(
                 "contrastive loss needs 0 <= positive_margin < negative_margin, got "
@@ -54,6 +63,7 @@ class Contrastive(PairLoss):
         self.positive_margin = positive_margin
         self.negative_margin = negative_margin
         self.squared = squared
+        self.average = average
 
     def forward(self, comparison: Comparison) -> Float[Tensor, " b"]:
         """Terms of one comparison."""
@@ -63,6 +73,8 @@ class Contrastive(PairLoss):
         far = F.relu(self.negative_margin - distance)
         far = torch.where(comparison.negative, far, 0.0)
         active_near, active_far = ((x > 0).sum().clamp(min=1).to(x.dtype) for x in (near, far))
+        if self.average == "pairs":
+            active_near = active_far = 2 * (len(rows) + comparison.negative.sum()).to(far.dtype)
         if self.squared:
             near, far = near.square(), far.square()
         b = len(distance)

@@ -56,6 +56,31 @@ class Triplet(TupleLoss):
         return F.relu(to_positive - to_negative + self.margin).mean(1)
 
 
+class SoftTriplet(TupleLoss):
+    """Positives nearer than negatives, without a margin: log(1 + exp(D_ap - D_an)).
+
+    Averaged over the negatives of a tuple. Source: Hermans, Beyer, Leibe, "In Defense of the
+    Triplet Loss for Person Re-Identification", 2017, section 2, who choose the farthest positive
+    and the nearest negative of each anchor (`PerAnchor("hardest", "hardest")`: batch hard).
+
+    >>> a, p, n = torch.zeros(1, 2), torch.tensor([[0.6, 0.8]]), torch.tensor([[[0.0, 1.0]]])
+    >>> SoftTriplet()(a, p, n)
+    tensor([0.6931])
+    """
+
+    def forward(
+        self,
+        anchor: Float[Tensor, "t d"],
+        positive: Float[Tensor, "t d"],
+        negative: Float[Tensor, "t k d"],
+        labels: Tensor | None = None,
+    ) -> Float[Tensor, " t"]:
+        """Terms of t tuples."""
+        to_positive = ((anchor - positive).square().sum(-1, keepdim=True) + DISTANCE_EPSILON).sqrt()
+        to_negative = ((anchor[:, None] - negative).square().sum(-1) + DISTANCE_EPSILON).sqrt()
+        return F.softplus(to_positive - to_negative).mean(1)
+
+
 class Margin(TupleLoss):
     """Positives nearer than `beta - alpha`, negatives farther than `beta + alpha`.
 
