@@ -5,6 +5,7 @@ import pytest
 
 from tupelo.errors import InputError
 from tupelo.generative import FreshTriplets, TripletBatches, random_triplets
+from tupelo.training.resuming import describe
 
 LABELS = np.repeat(np.arange(3), 10)
 
@@ -22,6 +23,30 @@ def test_an_epoch_has_every_triplet_once_in_an_order_of_its_own():
     assert np.concatenate(first).tolist() != np.concatenate(second).tolist()
     again = TripletBatches(drawn, per_batch=4, seed=1).epoch(1)
     assert np.concatenate(again).tolist() == np.concatenate(second).tolist()
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_even_batches_leave_no_small_last_one(fresh):
+    options = {"per_batch": 5, "seed": 1, "unlabelled": range(25, 30)}
+    drawn = random_triplets(LABELS, 21, among=range(25))
+
+    def maker(**more):
+        if fresh:
+            return FreshTriplets(LABELS, 21, among=range(25), **options, **more)
+        return TripletBatches(drawn, **options, **more)
+
+    usual, even = maker().epoch(3), maker(even=True).epoch(3)
+    assert [len(batch) // 4 for batch in usual] == [5, 5, 5, 5, 1]
+    assert [len(batch) // 4 for batch in even] == [5, 4, 4, 4, 4]
+    assert np.concatenate(even).tolist() == np.concatenate(usual).tolist()
+    assert describe(maker()) == describe(maker(even=False)) != describe(maker(even=True))
+
+
+def test_even_batches_are_the_usual_ones_where_the_list_divides():
+    drawn = random_triplets(LABELS, 20)
+    usual, even = (TripletBatches(drawn, per_batch=5, even=even).epoch(0) for even in (False, True))
+    assert all(map(np.array_equal, usual, even))
+    assert [len(batch) for batch in TripletBatches(drawn, even=True).epoch(0)] == [60]
 
 
 def test_unlabelled_pictures_follow_each_triplet_and_all_take_part():
@@ -59,6 +84,7 @@ def test_fresh_triplets_leave_unlabelled_pictures_alone():
     [
         ({"per_batch": 0}, "per_batch must be at least 1, got 0"),
         ({"per_triplet": 0}, "per_triplet must be at least 1, got 0"),
+        ({"unlabelled": [4, -1]}, "unlabelled must be positions >= 0, got -1"),
     ],
 )
 def test_impossible_batches_are_refused(options, text):

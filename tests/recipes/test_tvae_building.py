@@ -67,6 +67,13 @@ def test_a_share_of_every_class_keeps_its_label_at_least_two():
 
 
 @pytest.mark.parametrize("fresh", [False, True])
+def test_the_last_batch_of_a_run_is_no_smaller_than_the_others_but_for_one(fresh, tmp_path):
+    train = pictures((11, 10))
+    batches = building.build_batches(resolved(train, batch=20, fresh=fresh), train, tmp_path)
+    assert [len(rows) // 3 for rows in batches.epoch(0)] == [11, 10]  # not 20 and 1
+
+
+@pytest.mark.parametrize("fresh", [False, True])
 def test_labels_of_unlabelled_pictures_are_not_used(fresh, tmp_path):
     train = pictures((40, 40))
     recipe = resolved(train, labelled=0.25, fresh=fresh, batch=16)

@@ -228,6 +228,7 @@ def build_batches(recipe: TvaeRecipe, train: ImageSet, out: Path | None) -> Batc
         "per_batch": recipe.batch,
         "seed": recipe.seed,
         "unlabelled": known.unlabelled,
+        "even": True,  # or the last step of an epoch might be that of a single triplet
     }
     drawn = draw_triplets(train, count, recipe.seed, TRAINING, "training", among)
     if not recipe.fresh:
