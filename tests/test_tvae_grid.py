@@ -25,18 +25,18 @@ def cell(accuracy: float, elbo: float) -> dict:
 
 def test_the_best_that_rebuilds_no_worse_than_tvae_is_chosen(tmp_path):
     page = page_of(tmp_path, {"TVAE": (0.94, 110.0), FIRST: (0.96, 109.0), SECOND: (0.99, 111.0)})
-    assert chosen(page, "mnist") == (FIRST, True)
+    assert chosen(page) == (FIRST, True)
     assert rows_of(page, "digits")["ours"] == CANDIDATES[FIRST]
 
 
 def test_where_none_does_that_which_rebuilds_best_is_taken_and_said(tmp_path):
     page = page_of(tmp_path, {"TVAE": (0.94, 100.0), FIRST: (0.96, 109.0), SECOND: (0.99, 111.0)})
-    assert chosen(page, "mnist") == (FIRST, False)
+    assert chosen(page) == (FIRST, False)
 
 
 def test_nothing_is_chosen_before_all_are_measured(tmp_path):
     page = page_of(tmp_path, {})
-    assert chosen(page, "mnist") is None
+    assert chosen(page) is None
     assert "ours" not in rows_of(page, "digits")
 
 
