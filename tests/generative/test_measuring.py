@@ -9,9 +9,12 @@ import torch
 from tupelo.errors import InputError
 from tupelo.generative import (
     ByTriplets,
+    Elbo,
     Squared,
+    TripletAccuracy,
     TripletList,
     means,
+    measuring,
     negative_elbo,
     random_triplets,
     triplet_accuracy,
@@ -132,3 +135,34 @@ def test_a_judge_measures_held_out_pictures(model, pictures):
     assert found["negative_elbo"] == negative_elbo(model, pictures).total
     with pytest.raises(InputError, match="a positive must have the label of its anchor"):
         ByTriplets(pictures, triplets.swapped())
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        ((51, 900.0), (50, 100.0)),  # a triplet more is more than any ELBO
+        ((50, 100.0), (50, 100.01)),
+        ((50, 5e5), (50, math.inf)),
+        ((50, -3.0), (50, 2.0)),  # of a density, losses may be negative
+        ((1, math.nan), (0, -1e9)),
+    ],
+)
+def test_the_choice_is_by_triplets_and_of_equal_ones_by_the_elbo(
+    model, pictures, monkeypatch, better, worse
+):
+    found = iter([better, worse, better, worse])
+
+    def measured(*_, **__):
+        nonlocal right, elbo
+        right, elbo = next(found)
+        return TripletAccuracy(right / 10_000, 0, 10_000)
+
+    right, elbo = 0, 0.0
+    monkeypatch.setattr(measuring, "triplet_accuracy", measured)
+    monkeypatch.setattr(measuring, "negative_elbo", lambda *_, **__: Elbo(elbo, 0.0, 1))
+    triplets = random_triplets(pictures.labels, 20)
+    judge = ByTriplets(pictures, triplets)
+    assert judge(model)["choice"] > judge(model)["choice"]
+    alone = ByTriplets(pictures, triplets, by_elbo=True)
+    one, other = alone(model)["choice"], alone(model)["choice"]
+    assert (one > other) == (better[1] < worse[1])

@@ -82,7 +82,7 @@ def test_test_triplets_never_enter_the_means_of_training(model, pictures):
     options = {"batches": batches(pictures), "settings": SETTINGS}
     alone = fit(plain, TripletVAE(), pictures, **options)
     held_out = pictures.subset(range(30))
-    judge = Judge(ByTriplets(held_out, random_triplets(held_out.labels, 300)), best="accuracy")
+    judge = Judge(ByTriplets(held_out, random_triplets(held_out.labels, 300)), best="choice")
     both = fit(judged, TripletVAE(), pictures, judge=judge, **options)
     for one, other in zip(alone.history, both.history, strict=True):
         assert one.get("triplet_accuracy") == other.get("triplet_accuracy")

@@ -1,5 +1,6 @@
 """A run of an autoencoder as a job: what it leaves, how it resumes, what does not end it."""
 
+import csv
 import json
 import logging
 import shutil
@@ -78,6 +79,22 @@ def test_squared_differences_train_the_convolutional_model(folder, tmp_path):
     options = {"hidden": None, "model": "conv", "reconstruction": "squared", "size": 16}
     result = job.run(recipe(folder, **options), tmp_path / "run")
     assert result.after["reconstruction"] < result.before["reconstruction"]
+
+
+@pytest.mark.parametrize("method", ["tvae", "vae"])
+def test_weights_that_order_all_triplets_early_are_not_kept_for_that(folder, tmp_path, method):
+    """Brightness is easily told: accuracy is 1 from the first epoch on, and nothing is drawn."""
+    options = {"epochs": 20, "hidden": 32, "validation": 0.3, "lr": 1e-2, "method": method}
+    job.run(recipe(folder, **options), tmp_path / "run")
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["val/choice"]]
+    highest = max(float(row["val/accuracy"]) for row in rows)
+    best = [row for row in rows if float(row["val/accuracy"]) == highest or method == "vae"]
+    lowest = min(best, key=lambda row: float(row["val/negative_elbo"]))
+    kept = json.loads((tmp_path / "run" / "results.json").read_text())["training"]["validation"]
+    assert len(best) > 5
+    assert kept["negative_elbo"] == pytest.approx(float(lowest["val/negative_elbo"]))
+    assert int(lowest["step"]) > 50
 
 
 def test_sections_that_fail_do_not_end_the_run(folder, tmp_path, monkeypatch, caplog):

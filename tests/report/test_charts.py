@@ -30,6 +30,16 @@ def test_columns_are_grouped():
     assert found.large[0].alt == "loss from 2 to 0.5; pulled from 1 to 0.2"
 
 
+def test_what_chooses_an_autoencoder_marks_the_step_and_is_not_drawn():
+    rows = [
+        row(1, loss=2.0, **{"val/accuracy": 1.0, "val/negative_elbo": 180.0, "val/choice": 1.1}),
+        row(2, loss=1.0, **{"val/accuracy": 1.0, "val/negative_elbo": 150.0, "val/choice": 1.2}),
+    ]
+    found = training_charts(rows)
+    assert found.best_step == 2
+    assert "choice" not in str([entry.label for entry in found.large[1].legend])
+
+
 def test_an_empty_log_has_no_charts():
     found = training_charts([])
     assert (found.large, found.small, found.best_step) == ([], [], None)

@@ -116,7 +116,10 @@ class TvaeScreen(Lines, Watcher):
         why = " (validation no longer improved)" if run.stopped == "patience" else ""
         best = ""
         if "accuracy" in run.best:
-            best = f", best validation triplet accuracy {100 * run.best['accuracy']:.2f} %"
+            best = (
+                f"; the best weights are kept: validation triplet accuracy "
+                f"{100 * run.best['accuracy']:.2f} %, -ELBO {run.best['negative_elbo']:.2f}"
+            )
         self.line(f"trained {run.steps:,} steps in {run.seconds:,.0f} s{why}{best}\n")
 
     def _validated(self, row: Mapping[str, float | int]) -> None:

@@ -146,7 +146,9 @@ def run(recipe: TvaeRecipe, out: Path, watcher: Watcher | None = None) -> Result
     judge = None
     if data.validation and chosen:
         loss = building.build_reconstruction(recipe)
-        judge = Judge(ByTriplets(data.validation, chosen, reconstruction=loss), "accuracy")
+        alone = recipe.method == "vae"
+        measured = ByTriplets(data.validation, chosen, reconstruction=loss, by_elbo=alone)
+        judge = Judge(measured, "choice")
     trained = fit(
         model,
         objective,

@@ -129,7 +129,8 @@ class TvaeRecipe(BaseModel):
         None, "Training", "largest norm of the gradient [no limit]", gt=0
     )
     patience: int | None = option(
-        None, "Training", "stop after so many epochs without a better validation accuracy [never]",
+        None, "Training", "stop after so many epochs without better validation triplets, nor, of "
+        "equal ones, a better ELBO; vae: without a better ELBO [never]",
         ge=1,
     )  # fmt: skip
     seed: int = option(0, "Training", "of the split, the start and all draws", ge=0, lt=2**63)

@@ -7,12 +7,12 @@ from tupelo.report import scores
 from tupelo.report.figures import Drawn, curves
 from tupelo.training.logs import Row
 
-LEFT_OUT = (  # counts, what equals Recall@1, and what stands beside an accuracy
+LEFT_OUT = (  # counts, what equals Recall@1, what stands beside an accuracy or is made of it
     "val/n_queries", "val/n_gallery", "val/n_unmatched", "val/collapsed", "val/precision@1",
-    "val/interval",
+    "val/interval", "val/choice",
 )  # fmt: skip
 SHOWN_FIRST = ("val/map@r", "val/r_precision", "val/recall@1", "val/nmi", "val/accuracy")
-CHOOSES = ("val/map@r", "val/accuracy")  # whichever is there
+CHOOSES = ("val/map@r", "val/choice", "val/accuracy")  # whichever is there first
 SMALL_AT_MOST = 9
 
 
@@ -23,7 +23,7 @@ class Charts(NamedTuple):
         large: the loss with its parts, and validation.
         small: everything else.
         note: what was left out.
-        best_step: of the highest validation MAP@R or accuracy, or None.
+        best_step: of the highest validation MAP@R, choice or accuracy, or None.
     """
 
     large: list[Drawn]
@@ -82,7 +82,7 @@ def training_charts(rows: Sequence[Row]) -> Charts:
 
 
 def best_step(rows: Sequence[Row]) -> int | None:
-    """The first step of the highest validation MAP@R or accuracy, whose weights are kept."""
+    """The first step of the highest validation MAP@R or choice or accuracy: its weights stay."""
     for name in CHOOSES:
         scored = [row for row in rows if row.get(name, float("nan")) >= 0]
         if scored:
