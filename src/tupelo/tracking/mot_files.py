@@ -139,11 +139,11 @@ def read_truth(path: str | Path) -> MotRows:
 
 
 def read_results(path: str | Path) -> MotRows:
-    """Read a result: frame, id, x, y, w, h, confidence, then up to three columns, first a class.
+    """Read a result: frame, id, x, y, w, h, confidence, then up to three columns: class, two more.
 
     Raises:
-    """Read a result: frame, id, x, y, w, h, confidence; up to three more columns, first a class.
-            a width or height of 0 or less, a frame below 1, a negative id; an id stands twice
+        DataError: it is not there, or no text; a line has another number of columns, no numbers,
+            NaN, a width or height of 0 or less, a frame below 1, a negative id; an id stands twice
             in a frame. File and line are named.
     """
     path = Path(path)
