@@ -12,6 +12,7 @@ from tupelo.cli import (
     reporting,
     searching,
     tabular,
+    tracking_run,
     tvae,
 )
 from tupelo.cli.app import app
@@ -29,5 +30,6 @@ __all__ = [
     "reporting",
     "searching",
     "tabular",
+    "tracking_run",
     "tvae",
 ]

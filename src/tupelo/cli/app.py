@@ -14,8 +14,10 @@ from tupelo.errors import TupeloError
 if TYPE_CHECKING:
     from tupelo.cli.fewshot_screen import FewShotScreen
     from tupelo.cli.lines import Lines
+    from tupelo.cli.scores_screen import ScoresScreen
     from tupelo.cli.screen import Screen
     from tupelo.cli.table_screen import TableScreen
+    from tupelo.cli.tracking_screen import TrackingScreen
     from tupelo.cli.tvae_screen import TvaeScreen
 
 app = typer.Typer(
@@ -99,6 +101,26 @@ def told_of_codes(debug: bool, *, again: str = "") -> "Iterator[TvaeScreen]":
         from tupelo.cli.tvae_screen import TvaeScreen  # loads torch
     screen = TvaeScreen()
     with _telling(screen, debug, again):
+        yield screen
+
+
+@contextmanager
+def told_of_tracks(debug: bool, *, again: str = "") -> "Iterator[TrackingScreen]":
+    """As `told`, for tracking."""
+    with Console(stderr=True).status("Loading"):
+        from tupelo.cli.tracking_screen import TrackingScreen
+    screen = TrackingScreen()
+    with _telling(screen, debug, again):
+        yield screen
+
+
+@contextmanager
+def told_of_scores(debug: bool, *, aside: bool = False) -> "Iterator[ScoresScreen]":
+    """As `told`, for scores of trackers."""
+    with Console(stderr=True).status("Loading"):
+        from tupelo.cli.scores_screen import ScoresScreen
+    screen = ScoresScreen(Console(stderr=True, highlight=False) if aside else None)
+    with _telling(screen, debug, ""):
         yield screen
 
 

@@ -13,7 +13,7 @@ from tupelo.inference import fast_precision, rows_of, scales_of
 from tupelo.models import VAE, Model
 from tupelo.models.modes import evaluating
 from tupelo.tracking.crops import cut
-from tupelo.trained import load
+from tupelo.trained import Trained, load
 
 AT_ONCE = 512 * 64 * 64  # pixels of a batch; a frame's crops are one batch unless they are many
 GREY = np.array([299, 587, 114], np.int32)  # of 1000, as Pillow weighs colours
@@ -105,15 +105,13 @@ def open_embedder(run: str | Path, *, device: torch.device | str = "cpu") -> Ope
         InputError: see `tupelo.load`.
     """
     trained = load(run, device=device)
-    return OpenedEmbedder(CropEmbedder(trained.model, trained.frame), _far_distance(Path(run)))
+    return OpenedEmbedder(CropEmbedder(trained.model, trained.frame), _far_distance(trained))
 
 
-def _far_distance(run: Path) -> float | None:
+def _far_distance(trained: Trained) -> float | None:
+    from tupelo.recipes.reid_calibration import calibration_of
+
     try:
-        from tupelo.recipes.reid import load_reid
-    except ImportError:
-        return None
-    try:
-        return load_reid(run).far_distance
+        return calibration_of(trained).far_distance
     except CheckpointError:
         return None

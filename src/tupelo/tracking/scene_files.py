@@ -37,8 +37,7 @@ def write_scene(
         InputError: the folder holds something.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} must be a new or empty folder, and something is there")
+    check_new(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.writing", dir=folder.parent))
     try:
@@ -65,6 +64,16 @@ def write_scene(
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
+
+
+def check_new(folder: Path) -> None:
+    """Refuse a folder in use.
+
+    Raises:
+        InputError: see `write_scene`.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} must be a new or empty folder, and something is there")
 
 
 def _detection_lines(rendered: RenderedScene) -> Iterable[str]:
