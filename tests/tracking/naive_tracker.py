@@ -140,16 +140,18 @@ class NaiveTracker:
 
         context = (boxes, scores, rows, dets)
         free = self.match(active, free, stage_a, context)
-        rest = [t for t in active if t.miss == 1] + tentative
-        rest.sort(key=lambda t: t.number)
-        free = self.match(rest, free, stage_b, context)
-        if s.through_occlusion:
-            lost = [t for t in self.tracks if self.confirmed(t) and t.miss > 1]
-            groups = [lost]
-            if s.cascade:
-                groups = [[t for t in lost if t.miss == m] for m in range(2, s.max_age + 2)]
-            for group in groups:
-                free = self.match(group, free, stage_c, context)
+        for stage in "CB" if s.hidden_first else "BC":
+            if stage == "B":
+                rest = [t for t in active if t.miss == 1] + tentative
+                rest.sort(key=lambda t: t.number)
+                free = self.match(rest, free, stage_b, context)
+            elif s.through_occlusion:
+                lost = [t for t in self.tracks if self.confirmed(t) and t.miss > 1]
+                groups = [lost]
+                if s.cascade:
+                    groups = [[t for t in lost if t.miss == m] for m in range(2, s.max_age + 2)]
+                for group in groups:
+                    free = self.match(group, free, stage_c, context)
         if s.propose:
             weak = [
                 boxes[i]

@@ -69,6 +69,7 @@ def test_equals_the_naive_tracker(uses, seed):
     settings = TrackerSettings(
         **changes,
         cascade=other,
+        hidden_first=not other,
         candidates="grid" if other else "samples",
         min_height=0.0 if other else 27.0,
     ).with_uses(*uses)
@@ -312,3 +313,15 @@ def test_lists_of_the_living_tracks():
     assert tracker.confirmed.tolist() == [True, False]
     assert tracker.ids.tolist() == [1, 2]
     np.testing.assert_allclose(tracker.boxes, [[10, 10, 20, 40], [60, 10, 20, 40]])
+
+
+@pytest.mark.parametrize("hidden_first", [True, False])
+def test_a_lost_track_takes_its_object_from_a_new_one(hidden_first):
+    rows = unit(np.array([[1.0, 0, 0], [1.0, 0.9, 0]]))  # itself, and half covered
+    settings = TrackerSettings(confirm_after=3, hidden_first=hidden_first).with_uses(2)
+    tracker, box = Tracker(settings), [[50.0, 40, 16, 30]]
+    for look in (0, 0, 0, None, None, 1, 0):
+        given = (box, [0.9]) if look is not None else ([], [])
+        looks = rows[[look]] if look is not None else rows[:0]
+        seen = tracker.update(*given, embeddings=looks)
+    assert seen.ids.tolist() == ([1] if hidden_first else [])

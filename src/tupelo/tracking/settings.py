@@ -39,6 +39,8 @@ class TrackerSettings:
         iou_distance: greatest 1 - intersection over union of a match by place.
         gate: greatest squared Mahalanobis distance.
         occlusion_cost: "appearance", or "motion" where there are no pictures (ours).
+        hidden_first: lost tracks look for themselves before anything is matched by place (ours: it
+            keeps a new track from taking the object that a lost one waits for); False: after it.
         cascade: after an occlusion, tracks missed for fewer frames choose first.
         seed: of the samples.
 
@@ -68,6 +70,7 @@ class TrackerSettings:
     iou_distance: float = 0.7
     gate: float = GATE
     occlusion_cost: str = "appearance"
+    hidden_first: bool = True
     cascade: bool = False
     seed: int = 0
 

@@ -256,13 +256,21 @@ class Tracker:
         free = np.arange(len(found.rows))
         active = self.confirmed & (self._misses == 1)
         free = self._match(self._near(np.flatnonzero(active), found, free), found, free)
-        near = np.flatnonzero((active & (self._misses == 1)) | ~self.confirmed)
-        near = near[self._misses[near] > 0]
-        free = self._match(self._by_place(near, found, free, veto=True), found, free)
-        if self.settings.through_occlusion:
-            lost = np.flatnonzero(self.confirmed & (self._misses > 1))
-            free = self._match(self._hidden(lost, found, free), found, free, cascade=True)
-        return free
+        if self.settings.hidden_first:
+            return self._fall_back(found, self._find_again(found, free))
+        return self._find_again(found, self._fall_back(found, free))
+
+    def _fall_back(self, found: _Found, free: np.ndarray) -> Int64[np.ndarray, " f"]:
+        """Stage B: tracks seen a frame ago and new ones."""
+        near = np.flatnonzero((self._misses == 1) | ((self._misses > 0) & ~self.confirmed))
+        return self._match(self._by_place(near, found, free, veto=True), found, free)
+
+    def _find_again(self, found: _Found, free: np.ndarray) -> Int64[np.ndarray, " f"]:
+        """Stage C: tracks that were not seen for a while."""
+        if not self.settings.through_occlusion:
+            return free
+        lost = np.flatnonzero(self.confirmed & (self._misses > 1))
+        return self._match(self._hidden(lost, found, free), found, free, cascade=True)
 
     def _near(self, tracks: np.ndarray, found: _Found, free: np.ndarray):
         """Stage A: tracks seen a frame ago, by look and motion (use 1), or by place."""
@@ -275,7 +283,7 @@ class Tracker:
         return tracks, LOOK * looks / settings.appearance + MOTION * motion / settings.gate
 
     def _by_place(self, tracks: np.ndarray, found: _Found, free: np.ndarray, *, veto: bool):
-        """Stage B: by overlap; use 1 refuses what looks quite different."""
+        """By overlap; use 1 refuses what looks quite different."""
         settings = self.settings
         cost = 1 - overlaps(from_measured(self._states.position[tracks]), found.boxes[free])
         cost[cost > settings.iou_distance] = np.inf
@@ -287,7 +295,7 @@ class Tracker:
         return tracks, cost
 
     def _hidden(self, tracks: np.ndarray, found: _Found, free: np.ndarray):
-        """Stage C: tracks that were not seen for a while (use 2)."""
+        """By look within the gate, which has grown with the misses (use 2)."""
         settings = self.settings
         motion = kalman.distances(self._states.take(tracks), found.measurements[free])
         possible = motion <= settings.gate
