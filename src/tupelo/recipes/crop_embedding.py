@@ -78,9 +78,9 @@ class CropEmbedder:
         if not fast:
             images = images.contiguous()
         with torch.autocast(self._device.type, torch.bfloat16, enabled=fast):
-            vae = isinstance(self.model, VAE)
-            output = self.model.encode(images).mean if vae else self.model(images)
-        return rows_of(output, scales_of(self.model)).float().cpu().numpy()
+            model = self.model
+            output = model.encode(images).mean if isinstance(model, VAE) else model(images)
+        return rows_of(output, scales_of(model)).float().cpu().numpy()
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,8 @@ class RenderedScene:
         whole = self.boxes[number - 1].astype(np.int64)
         for walker in _from_far_to_near(self.boxes):
             x, y, w, h = whole[walker]
-            crop = self._crops[self.identities[walker]][self._shown[number - 1, walker]]
+            of_identity = self._crops[int(self.identities[walker])]
+            crop = of_identity[int(self._shown[number - 1, walker])]
             scaled = Image.fromarray(crop).resize((int(w), int(h)), Image.Resampling.BICUBIC)
             picture[y : y + h, x : x + w] = np.asarray(scaled)
         return picture
@@ -317,7 +318,7 @@ def _background(
         layer = Image.fromarray(np.uint8(255 * noise)).resize(size, Image.Resampling.BICUBIC)
         total += (np.asarray(layer, np.float32) - 127) / cells**0.5
     slope = np.linspace(-25, 25, scene.height, dtype=np.float32)[:, None, None]
-    return np.uint8(np.clip(120 + total + slope, 0, 255))
+    return np.clip(120 + total + slope, 0, 255).astype(np.uint8)
 
 
 def _check(crops, scene: Scene, background: np.ndarray | None) -> None:

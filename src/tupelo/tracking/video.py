@@ -166,7 +166,9 @@ class VideoWriter:
         if self._ending == ".gif":
             # one palette, of frames from all over the clip, so that nothing flickers
             some = self._frames[:: -(-len(self._frames) // PALETTE_FRAMES)]
-            palette = Image.fromarray(np.concatenate(some)).quantize(256)
+            palette = Image.fromarray(np.concatenate([np.asarray(each) for each in some])).quantize(
+                256
+            )
             first, *others = (
                 each.quantize(palette=palette, dither=Image.Dither.NONE) for each in self._frames
             )
