@@ -35,6 +35,12 @@ def test_gives_the_planned_items():
         assert batch.images.dtype == torch.float32
 
 
+def test_batches_of_another_set_are_refused():
+    larger = ClassBalanced(np.repeat(np.arange(6), 8), classes=3, per_class=3)
+    with pytest.raises(InputError, match="of the 42 pictures of the set, got position 47; they"):
+        run(maker=larger)
+
+
 def test_resumes_in_the_middle():
     same(run(start=3), run()[3:])
     assert run(start=99) == []

@@ -33,6 +33,17 @@ def test_everything_drawn_is_a_picture_and_repeats(model):
     assert not torch.equal(samples(model, 5), samples(model, 5, seed=1))
 
 
+def test_what_is_drawn_is_of_samples_in_the_precision_of_the_model(model):
+    images = torch.rand(4, 1, 8, 8)
+    model.double()
+    drawn = reconstructions(model, images.double())
+    output = model.eval()(images.double(), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(drawn, output.reconstruction.detach().sigmoid())
+    mean = model.decode(model.encode(images.double()).mean.raw).sigmoid()
+    assert not torch.allclose(drawn, mean)
+    assert samples(model, 2).dtype == torch.float64
+
+
 def test_a_traversal_moves_one_dimension_and_passes_the_mean(model):
     image = torch.rand(1, 8, 8)
     mean = model.encode(image[None]).mean.raw[0].detach()

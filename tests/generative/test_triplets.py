@@ -82,8 +82,20 @@ def test_files_of_the_authors_are_read_in_their_order(tmp_path):
         read_triplets(path, columns=("anchor", "far", "near"))
 
 
+def test_a_file_that_a_spreadsheet_saved_is_read(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"\xef\xbb\xbfanchor,negative,positive\r\n0,5,1\r\n\r\n")
+    assert read_triplets(path).rows.tolist() == [[0, 1, 5]]
+
+
 @pytest.mark.parametrize(
-    "content", [b"anchor,negative,positive\n1,2\n", b"anchor,negative,positive\n1,2,x\n"]
+    "content",
+    [
+        b"anchor,negative,positive\n1,2\n",
+        b"anchor,negative,positive\n1,2,x\n",
+        b"anchor,negative,positive\n1,2,99999999999999999999\n",
+        b"anchor,negative,positive\n1,2,3,4\n1,2,3,4\n1,2,3,4\n",
+    ],
 )
 def test_damaged_files_are_refused(tmp_path, content):
     (tmp_path / "t.csv").write_bytes(content)
@@ -93,7 +105,8 @@ def test_damaged_files_are_refused(tmp_path, content):
 
 def test_what_is_no_text_or_not_there_is_refused(tmp_path):
     (tmp_path / "t.csv").write_bytes(b"\xff\xfe\x00")
-    for name in ("t.csv", "none.csv"):
+    (tmp_path / "long.csv").write_bytes(b"1" * 200_000)
+    for name in ("t.csv", "long.csv", "none.csv"):
         with pytest.raises(DataError, match="cannot be read"):
             read_triplets(tmp_path / name)
 
@@ -104,7 +117,11 @@ def test_what_is_no_text_or_not_there_is_refused(tmp_path):
         (lambda: random_triplets(np.zeros(9, np.int64), 5), "at least 2 classes, got 1"),
         (lambda: random_triplets(np.array([0, 0, 1]), 5), r"at least 2 pictures, got class \[1\]"),
         (lambda: random_triplets(LABELS, 0), "count must be at least 1 triplet, got 0"),
-        (lambda: random_triplets(LABELS, 5, classes=[9]), "at least one class of labels, got none"),
+        (lambda: random_triplets(LABELS, 5, classes=[]), "at least one class of .* got none"),
+        (lambda: random_triplets(LABELS, 5, classes=[0, 9]), r"and no other, got \[9\]"),
+        (lambda: random_triplets(LABELS, 5, among=[0, 1, 40]), "of the 40 labels, got 0 to 40"),
+        (lambda: random_triplets(LABELS, 5, among=[0, 1, -1]), "of the 40 labels, got -1 to 1"),
+        (lambda: random_triplets(LABELS, 5, among=[0, 1, 2, 1]), "each position once, got 1 again"),
         (
             lambda: random_triplets(np.eye(3, dtype=bool), 5),
             r"one class number a picture .*\(3, 3\)",

@@ -60,7 +60,8 @@ def loader(
 
     Raises:
         InputError: rank outside the world, negative start or workers, a batch with fewer rows
-            than ranks, or held pixels that do not fit the shared memory of worker processes.
+            than ranks or with a position beyond the set, or held pixels that do not fit the
+            shared memory of worker processes.
 
     >>> pictures = ImageSet.from_arrays(np.zeros((6, 4, 4), np.uint8), [0, 0, 1, 1, 2, 2])
     >>> from tupelo.data.batches import ClassBalanced
@@ -78,6 +79,12 @@ def loader(
         raise InputError(
             f"every rank must get a row, but a batch of {least} is shared by {world} ranks; "
             "make batches larger"
+        )
+    largest = max((int(rows.max()) for rows in plan), default=-1)
+    if largest >= len(dataset):
+        raise InputError(
+            f"batches must be of the {len(dataset)} pictures of the set, got position {largest}; "
+            "they are of another set"
         )
     steps = _Steps(dataset, plan, augment, seed, epoch, rank, world)
     if workers == 0:

@@ -43,7 +43,7 @@ def samples(model: VAE, count: int, *, seed: int = 0) -> Float[Tensor, "n c h w"
     if count < 1:
         raise InputError(f"count must be at least 1 sample, got {count}")
     codes = torch.randn(count, model.dim, generator=torch.Generator().manual_seed(seed))
-    return _decoded(model, codes.to(_device(model)))
+    return _decoded(model, codes.to(next(model.parameters())))  # its device and precision
 
 
 def traversals(
@@ -145,7 +145,3 @@ def latent_map(rows: Float[Tensor, "n d"], kinds: Sequence[str]) -> Section:
 def _decoded(model: VAE, codes: Tensor) -> Tensor:
     with evaluating(model), torch.no_grad():
         return model.pixels(model.decode(codes))
-
-
-def _device(model: VAE) -> torch.device:
-    return next(model.parameters()).device

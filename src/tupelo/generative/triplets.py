@@ -146,7 +146,7 @@ def random_triplets(
 
     Raises:
         InputError: labels are tags, fewer than 2 classes, a class of anchors with fewer than 2
-            pictures, or `count` below 1.
+            pictures or none, `among` names no picture or one twice, or `count` below 1.
 
     >>> drawn = random_triplets(np.repeat(np.arange(10), 6), 100)
     >>> np.bincount(drawn.anchor // 6).tolist()
@@ -160,7 +160,7 @@ def random_triplets(
         )
     if count < 1:
         raise InputError(f"count must be at least 1 triplet, got {count}")
-    known = np.arange(len(labels)) if among is None else np.asarray(among, dtype=np.int64)
+    known = np.arange(len(labels)) if among is None else _positions(among, len(labels))
     labels = labels[known]
     values, counts = np.unique(labels, return_counts=True)
     if len(values) < 2:
@@ -168,14 +168,18 @@ def random_triplets(
             f"triplets need at least 2 classes, got {len(values)}: a negative is of another class "
             "than its anchor"
         )
+    if classes is not None and not (len(classes) and np.isin(classes, values).all()):
+        strange = [int(each) for each in np.setdiff1d(classes, values)]
+        raise InputError(
+            "classes must name at least one class of labels, and no other, got "
+            f"{strange[:5] or 'none'}"
+        )
     chosen = np.arange(len(values)) if classes is None else np.flatnonzero(np.isin(values, classes))
     lonely = [int(values[place]) for place in chosen if counts[place] < 2]
-    if lonely or not len(chosen):
+    if lonely:
         raise InputError(
             f"a class of anchors must have at least 2 pictures, got class {lonely[:5]} with one; "
             "add pictures, or leave it out of classes"
-            if lonely
-            else "classes must name at least one class of labels, got none"
         )
     rng = np.random.default_rng(seed)
     order = known[np.argsort(labels, kind="stable")]
@@ -194,6 +198,19 @@ def random_triplets(
     )
 
 
+def _positions(among: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
+    """Pictures that may be drawn, each once: twice, one could be its own positive."""
+    known = np.asarray(among, dtype=np.int64)
+    if len(known) and (known.min() < 0 or known.max() >= count):
+        raise InputError(
+            f"among must hold positions of the {count} labels, got {known.min()} to {known.max()}"
+        )
+    values, counts = np.unique(known, return_counts=True)
+    if (counts > 1).any():
+        raise InputError(f"among must hold each position once, got {values[counts > 1][0]} again")
+    return known
+
+
 def read_triplets(path: str | Path, *, columns: Sequence[str] | None = None) -> TripletList:
     """Read a list that `TripletList.write` wrote, or one of the authors of TVAE.
 
@@ -208,9 +225,10 @@ def read_triplets(path: str | Path, *, columns: Sequence[str] | None = None) -> 
             `TripletList`.
     """
     try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
+        # spreadsheets put a mark before the first name, which "utf-8-sig" takes away
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
             lines = [row for line in file if (row := next(csv.reader([_commas(line)]), None))]
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"triplets {path} cannot be read: {error}") from error
     names = list(columns) if columns is not None else []
     if columns is None and lines and not lines[0][0].lstrip("-").isdigit():
@@ -223,7 +241,7 @@ def read_triplets(path: str | Path, *, columns: Sequence[str] | None = None) -> 
     try:
         table = np.array([[int(cell) for cell in row] for row in lines], dtype=np.int64)
         by_name = dict(zip(names, table.reshape(-1, 3).T, strict=True))
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise DataError(f"triplets {path} must hold three whole numbers a line: {error}") from error
     if len(table) and table.shape[1] != 3:
         raise DataError(f"triplets {path} must hold three whole numbers a line")
