@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tupelo.data import ImageSet
 from tupelo.errors import InputError
 from tupelo.generative import (
     ByTriplets,
@@ -94,6 +95,25 @@ def test_means_are_those_of_the_encoder_and_leave_the_mode(model, pictures):
     torch.testing.assert_close(rows, model.encode(images).mean.raw.detach())
     assert model.training
     assert told == [(60, 60)]
+
+
+def test_measures_are_taken_in_evaluation_mode(pictures):
+    torch.manual_seed(0)
+    data = ImageSet.from_arrays(np.zeros((20, 16, 16), np.uint8), np.arange(20) % 2)
+    model = conv_vae(size=16, channels=1, dim=3).train()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    trained = means(model, data), negative_elbo(model, data)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert torch.equal(trained[0], means(model.eval(), data))
+    assert trained[1] == negative_elbo(model, data)
+
+
+def test_more_triplets_than_are_gathered_at_once_are_all_counted(monkeypatch):
+    rows = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+    triplets = random_triplets(np.arange(30) % 3, 100)
+    whole = triplet_accuracy(rows, triplets)
+    monkeypatch.setattr(measuring, "AT_ONCE", 7)
+    assert triplet_accuracy(rows, triplets) == whole
 
 
 def test_the_elbo_equals_a_naive_sum(model, pictures):

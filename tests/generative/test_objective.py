@@ -78,6 +78,15 @@ def test_random_batches_equal_naive_loops():
     assert float(value.total) == pytest.approx(0.01 * vae / (3 * t) + tri / t + 0.001 * reg)
 
 
+def test_the_published_epsilon_is_within_the_norm():
+    """Of equal means each of d dimensions has 1e-6 left, so the distance is its root times that."""
+    made = output(torch.zeros(6, 4))
+    statistics = TripletVAE()(made, LABELS).statistics
+    assert statistics["distance_positive"] == pytest.approx(2e-6, rel=1e-9)
+    assert statistics["distance_negative"] == pytest.approx(2e-6, rel=1e-9)
+    assert statistics["triplet_accuracy"] == 0  # ties are wrong
+
+
 def test_reconstruction_is_summed_over_pixels_not_averaged():
     """The old `size_average=False` is ignored today, which makes the ELBO 784 times too small."""
     images = torch.rand(6, 1, 28, 28)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import tupelo as tp
 from tupelo.data import ImageSet
@@ -76,6 +77,43 @@ def test_the_convolutional_model_is_that_of_the_authors():
     assert (model.mean.in_features, model.dim) == (256 * 14 * 14, 64)
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_the_convolutional_model_computes_what_its_description_says(training):
+    torch.manual_seed(0)
+    model, images = conv_vae(size=32, dim=5), torch.rand(4, 3, 32, 32)
+    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.weight, -1, 1)
+        nn.init.uniform_(norm.bias, -1, 1)
+        norm.running_var.mul_(0.5)
+    weights = iter(model.state_dict().values())
+
+    def convolved(x, stride, padding):
+        return F.conv2d(x, next(weights), next(weights), stride=stride, padding=padding)
+
+    def normed(x, eps):
+        scale, shift, mean, variance, _ = (next(weights).clone() for _ in range(5))
+        return F.leaky_relu(F.batch_norm(x, mean, variance, scale, shift, training, eps=eps), 0.2)
+
+    x = images
+    for _ in range(4):
+        x = normed(convolved(x, 2, 1), 1e-5)
+    x = x.flatten(1)
+    mean = F.linear(x, next(weights), next(weights))
+    log_variance = F.linear(x, next(weights), next(weights))
+    noise = torch.randn(4, 5, generator=torch.Generator().manual_seed(7))
+    x = F.linear(mean + (0.5 * log_variance).exp() * noise, next(weights), next(weights)).relu()
+    x = x.view(4, 256, 2, 2)
+    for _ in range(4):
+        x = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        x = normed(convolved(x, 1, 1), 1e-3)
+    x = convolved(x, 1, 1)
+    model.train(training)
+    with torch.no_grad():
+        output = model(images, torch.Generator().manual_seed(7))
+    torch.testing.assert_close(output.raw, mean)
+    torch.testing.assert_close(output.reconstruction, x)
+
+
 @every_model
 def test_every_model_reconstructs_pictures_of_its_form(build):
     model, images = build(), torch.rand(4, 1, 16, 16)
@@ -93,7 +131,7 @@ def test_wild_log_variances_are_clamped_and_stay_finite():
     with torch.no_grad():
         model.log_variance.bias.copy_(torch.tensor([1e4, -1e4]))
     output = model(torch.rand(3, 1, 16, 16))
-    assert output.log_variance[0].tolist() == [HIGHEST, LOWEST]
+    assert output.log_variance[0].tolist() == [HIGHEST, LOWEST] == [20, -30]
     assert torch.isfinite(output.reconstruction).all()
 
 

@@ -95,6 +95,26 @@ def test_the_written_list_is_the_one_that_trains(tmp_path):
     assert batches.digest == written.digest
 
 
+def test_every_option_reaches_what_it_is_of():
+    train = pictures()
+    recipe = resolved(
+        train, margin=0.7, weight_vae=0.02, weight_triplet=2.0, weight_regulariser=0.0, seed=3,
+        batch=4, epochs=7, lr=0.5, schedule="cosine", clip_norm=9.0, log_every=2, labelled=0.5,
+    )  # fmt: skip
+    batches = building.build_batches(recipe, train, None)
+    objective = building.build_objective(recipe, batches)
+    found = objective.margin, objective.weight_vae, objective.weight_triplet
+    assert found == (0.7, 0.02, 2.0)
+    assert objective.weight_regulariser == 0
+    assert (batches.seed, batches.per_batch, batches.per_triplet) == (3, 4, 1)
+    settings = building.build_settings(recipe)
+    assert (settings.epochs, settings.lr, settings.seed, settings.log_every) == (7, 0.5, 3, 2)
+    assert (settings.schedule, settings.clip_norm, settings.precision) == ("cosine", 9.0, "float32")
+    assert (settings.optimizer, settings.weight_decay) == ("adam", 0)
+    other = building.labelled(recipe.model_copy(update={"seed": 4}), train)
+    assert not np.array_equal(building.labelled(recipe, train).rows, other.rows)
+
+
 def test_lists_for_training_choosing_and_judging_differ():
     train = pictures()
     lists = [
