@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from tupelo.cli import app
 
 from .protocols import write_protocols
+from .tracked import write_tracked
 
 # Examples that end otherwise in a scratch folder: exit status, what is said, and why.
 INCOMPLETE = (1, "omniglot", "the scratch folder holds two characters of 1,623")
@@ -102,6 +103,7 @@ def scratch(tmp_path, monkeypatch) -> Path:
         Image.open("people/class00/0.png").save(f"{name}.jpg")
     tables()
     write_protocols(tmp_path)
+    write_tracked(tmp_path)
     draw(tmp_path / "moved/photos", 8, 6, seed=0)
     for half in ("background", "evaluation"):
         draw(tmp_path / f"data/omniglot/images_{half}/Greek", 1, 20, seed=0)
@@ -118,7 +120,8 @@ def test_help_shows_an_example(name):
     found = examples(name)
     assert found, f"tupelo {name} --help has no example"
     assert all(line.startswith("tupelo ") for line in found)
-    assert any(line.startswith(f"tupelo {name}") for line in found)
+    short = name.removesuffix(" run")  # the default of its group need not be named
+    assert any(line.startswith(f"tupelo {short}") for line in found)
     result = CliRunner().invoke(app, [*name.split(), "--help"])
     assert result.exit_code == 0
     said = " ".join(re.sub(r"[│╭╰─╮╯]", " ", result.output).split())
