@@ -5,6 +5,7 @@ propose detections where the detector fails. The frame loop around them is recon
 (`docs/tracker.md`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +63,9 @@ class _Found:
     measurements: Float64[np.ndarray, "d 4"]
     embeddings: Float32[np.ndarray, "d e"]  # of width 0 where nothing looks at them
     weak: Float64[np.ndarray, "w 4"]  # boxes below that
+
+
+Cost = Callable[[np.ndarray, _Found, np.ndarray], np.ndarray]
 
 
 class Tracker:
@@ -255,7 +259,7 @@ class Tracker:
         """All stages in turn; which detections are left."""
         free = np.arange(len(found.rows))
         active = self.confirmed & (self._misses == 1)
-        free = self._match(self._near(np.flatnonzero(active), found, free), found, free)
+        free = self._match(self._near, np.flatnonzero(active), found, free)
         if self.settings.hidden_first:
             return self._fall_back(found, self._find_again(found, free))
         return self._find_again(found, self._fall_back(found, free))
@@ -263,47 +267,51 @@ class Tracker:
     def _fall_back(self, found: _Found, free: np.ndarray) -> Int64[np.ndarray, " f"]:
         """Stage B: tracks seen a frame ago and new ones."""
         near = np.flatnonzero((self._misses == 1) | ((self._misses > 0) & ~self.confirmed))
-        return self._match(self._by_place(near, found, free, veto=True), found, free)
+        return self._match(self._by_place, near, found, free)
 
     def _find_again(self, found: _Found, free: np.ndarray) -> Int64[np.ndarray, " f"]:
         """Stage C: tracks that were not seen for a while."""
         if not self.settings.through_occlusion:
             return free
         lost = np.flatnonzero(self.confirmed & (self._misses > 1))
-        return self._match(self._hidden(lost, found, free), found, free, cascade=True)
+        return self._match(self._hidden, lost, found, free, cascade=self.settings.cascade)
 
-    def _near(self, tracks: np.ndarray, found: _Found, free: np.ndarray):
+    def _near(self, tracks: np.ndarray, found: _Found, free: np.ndarray) -> np.ndarray:
         """Stage A: tracks seen a frame ago, by look and motion (use 1), or by place."""
         settings = self.settings
         if not settings.against_switches:
-            return self._by_place(tracks, found, free, veto=False)
+            return self._overlap_cost(tracks, found, free)
         motion = kalman.distances(self._states.take(tracks), found.measurements[free])
         looks = self._looks(tracks, found, free, motion <= settings.gate)
         looks[looks > settings.appearance] = np.inf
-        return tracks, LOOK * looks / settings.appearance + MOTION * motion / settings.gate
+        return LOOK * looks / settings.appearance + MOTION * motion / settings.gate
 
-    def _by_place(self, tracks: np.ndarray, found: _Found, free: np.ndarray, *, veto: bool):
+    def _by_place(self, tracks: np.ndarray, found: _Found, free: np.ndarray) -> np.ndarray:
         """By overlap; use 1 refuses what looks quite different."""
         settings = self.settings
-        cost = 1 - overlaps(from_measured(self._states.position[tracks]), found.boxes[free])
-        cost[cost > settings.iou_distance] = np.inf
-        if veto and settings.against_switches:
+        cost = self._overlap_cost(tracks, found, free)
+        if settings.against_switches:
             near = np.isfinite(cost) & self.confirmed[tracks, None]
             looks = self._looks(tracks, found, free, near)
             # a look that is unknown refuses nothing
             cost[np.isfinite(looks) & (looks > VETO * settings.appearance)] = np.inf
-        return tracks, cost
+        return cost
 
-    def _hidden(self, tracks: np.ndarray, found: _Found, free: np.ndarray):
+    def _overlap_cost(self, tracks: np.ndarray, found: _Found, free: np.ndarray) -> np.ndarray:
+        cost = 1 - overlaps(from_measured(self._states.position[tracks]), found.boxes[free])
+        cost[cost > self.settings.iou_distance] = np.inf
+        return cost
+
+    def _hidden(self, tracks: np.ndarray, found: _Found, free: np.ndarray) -> np.ndarray:
         """By look within the gate, which has grown with the misses (use 2)."""
         settings = self.settings
         motion = kalman.distances(self._states.take(tracks), found.measurements[free])
         possible = motion <= settings.gate
         if settings.occlusion_cost == "motion":
-            return tracks, np.where(possible, motion, np.inf)
+            return np.where(possible, motion, np.inf)
         looks = self._looks(tracks, found, free, possible)
         looks[looks > settings.reidentify] = np.inf
-        return tracks, looks
+        return looks
 
     def _looks(
         self, tracks: np.ndarray, found: _Found, free: np.ndarray, wanted: np.ndarray
@@ -312,15 +320,18 @@ class Tracker:
 
     def _match(
         self,
-        costs: tuple[np.ndarray, np.ndarray],
+        cost_of: Cost,
+        tracks: np.ndarray,
         found: _Found,
         free: np.ndarray,
         *,
         cascade: bool = False,
     ) -> Int64[np.ndarray, " f"]:
         """Correct the tracks that found a detection; the detections that are left."""
-        tracks, cost = costs
-        if cascade and self.settings.cascade:
+        if not len(tracks) or not len(free):
+            return free
+        cost = cost_of(tracks, found, free)
+        if cascade:
             first, second = in_cascade(cost, self._misses[tracks])
         else:
             first, second = assigned(cost)
