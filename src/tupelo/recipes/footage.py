@@ -85,7 +85,11 @@ def of_folder(folder: str | Path) -> Footage:
     Raises:
         DataError: a file is missing, damaged, or disagrees with another.
     """
-    sequence = read_sequence(folder)
+    return of_sequence(read_sequence(folder))
+
+
+def of_sequence(sequence: Sequence) -> Footage:
+    """A sequence that was read, with its pictures if they are there."""
     info = sequence.info
     return Footage(
         info.name,

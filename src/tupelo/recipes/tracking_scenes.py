@@ -1,16 +1,17 @@
 """Crops by identity out of any source of labelled pictures, for rendered scenes."""
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from tupelo.data import ImageData, ImageSet, images
+from tupelo.data import ImageSet, images
 from tupelo.data.pictures import Progress
 from tupelo.errors import InputError
+from tupelo.recipes.reading import checked, read_recipe
+from tupelo.recipes.reid_building import read_data, with_network
+from tupelo.recipes.reid_recipe import ReidRecipe, is_reid
 from tupelo.recipes.using import open_run, read_like
 
-Part = Literal["all", "train", "validation", "test"]
 CROPS = 40  # of an identity, at most
 FEWEST = 2  # crops of an identity, so that it can change its look
 
@@ -42,11 +43,9 @@ def read_crops(
         InputError: there are too few identities with two crops or more.
     """
     if unseen_by is not None:
-        data = read_like(
-            open_run(unseen_by), source, whole=False, allow_bad=allow_bad, progress=progress
-        )
+        pictures = _unseen(unseen_by, source, allow_bad, progress)
     else:
-        data = images(
+        pictures = images(
             source,
             split="none",
             size=size,
@@ -54,8 +53,8 @@ def read_crops(
             resize="squash",
             allow_bad=allow_bad,
             progress=progress,
-        )
-    return draw_crops(_part(data, unseen_by), identities, seed=seed)
+        ).train
+    return draw_crops(pictures, identities, seed=seed)
 
 
 def draw_crops(pictures: ImageSet, identities: int, *, seed: int = 0) -> list[list[np.ndarray]]:
@@ -86,13 +85,19 @@ def draw_crops(pictures: ImageSet, identities: int, *, seed: int = 0) -> list[li
     return drawn
 
 
-def _part(data: ImageData, unseen_by: Path | None) -> ImageSet:
-    if unseen_by is None:
-        return data.train
+def _unseen(run: Path, source: str, allow_bad: float, progress: Progress | None) -> ImageSet:
+    """The part of a source whose identities did not train in a run, as the run divides it."""
+    opened, path = open_run(run), run / "recipe.yaml"
+    values = read_recipe(path) if path.exists() else {}
+    if is_reid(values):
+        asked = {**values, "source": source, "allow_bad": allow_bad}
+        data = read_data(with_network(checked(ReidRecipe, asked)), None, progress)
+        return data.gallery or data.validation
+    data = read_like(opened, source, whole=False, allow_bad=allow_bad, progress=progress)
     part = data.gallery or data.test or data.validation
     if part is None:
         raise InputError(
-            f"{unseen_by} trained on all identities of this source; leave --unseen-by out, or give "
-            "other crops"
+            f"{run} trained on all identities of this source; leave --unseen-by out, or give other "
+            "crops"
         )
     return part
