@@ -45,7 +45,7 @@ def test_a_page_is_written_of_what_there_is(tmp_path):
     plan = PARTS["digits"][0]
     for seed in SEEDS:
         for name in ("VAE", "TVAE", "ours"):
-            page.numbers["cells"][key_of(plan, name, seed)] = cell(0.9 + 0.01 * seed, 110.0)
+            page.numbers["cells"][key_of(page, plan, name, seed)] = cell(0.9 + 0.01 * seed, 110.0)
     write(page)
     page.write("command", SEEDS)
     text = page.path.with_suffix(".md").read_text()
