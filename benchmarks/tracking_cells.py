@@ -1,4 +1,4 @@
-"""A cell of `benchmarks/tracking_ablation.py`: a network is trained and tracks what it never saw."""
+"""Cells of `benchmarks/tracking_ablation.py`: a network is trained and tracks what it never saw."""
 
 import os
 import tempfile
