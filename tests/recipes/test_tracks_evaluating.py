@@ -101,10 +101,20 @@ def test_benchmarks_by_name_and_classes():
 
 @pytest.mark.data
 @needs_data
-def test_mpntrack_on_a_sequence_of_mot17():
-    told = score_rows(full_sequence(ROOT, "MOT17-09").truth, mpntrack(ROOT, "MOT17-09"), "mot17")
-    assert told.as_json()["IDs"] == 9
-    assert told.clear.fn == 1412
+def test_mpntrack_has_the_numbers_that_users_of_trackeval_report():
+    """Printed in issue 106 of JonathonLuiten/TrackEval, in per cent."""
+    told = score_rows(full_sequence(ROOT, "MOT17-02").truth, mpntrack(ROOT, "MOT17-02"), "mot17")
+    clear = told.clear
+    assert (clear.tp, clear.fn, clear.mostly_tracked, clear.mostly_lost) == (8946, 9635, 15, 18)
+    ratios = (clear.mota, clear.motp, clear.moda, clear.recall, clear.precision)
+    assert ratios == pytest.approx((0.47296, 0.91158, 0.4743, 0.48146, 0.98535), abs=6e-6)
+    hota = score_rows(
+        full_sequence(ROOT, "MOT17-13").truth, mpntrack(ROOT, "MOT17-13"), "mot17"
+    ).hota
+    values = (hota.hota, hota.det_a, hota.ass_a, hota.det_re, hota.det_pr, hota.ass_re, hota.ass_pr)
+    assert (*values, hota.loc_a) == pytest.approx(
+        (0.62309, 0.63483, 0.61267, 0.68412, 0.83925, 0.71553, 0.75187, 0.88061), abs=6e-6
+    )
 
 
 @pytest.mark.data
