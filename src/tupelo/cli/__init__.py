@@ -12,6 +12,7 @@ from tupelo.cli import (
     reporting,
     searching,
     tabular,
+    track_evaluating,
     tracking_run,
     tvae,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "reporting",
     "searching",
     "tabular",
+    "track_evaluating",
     "tracking_run",
     "tvae",
 ]
