@@ -40,7 +40,8 @@ def read_crops(
         progress: told while pictures are read.
 
     Raises:
-        InputError: there are too few identities with two crops or more.
+        InputError: there are too few identities with two crops or more; the run trained on all,
+            or does not say on which.
     """
     if unseen_by is not None:
         pictures = _unseen(unseen_by, source, allow_bad, progress)
@@ -93,6 +94,11 @@ def _unseen(run: Path, source: str, allow_bad: float, progress: Progress | None)
         asked = {**values, "source": source, "allow_bad": allow_bad}
         data = read_data(with_network(checked(ReidRecipe, asked)), None, progress)
         return data.gallery or data.validation
+    if opened.recipe is None:
+        raise InputError(
+            f"{run} does not say which identities trained; leave --unseen-by out, or give the "
+            "folder of a run with its recipe.yaml"
+        )
     data = read_like(opened, source, whole=False, allow_bad=allow_bad, progress=progress)
     part = data.gallery or data.test or data.validation
     if part is None:
