@@ -21,7 +21,7 @@ from tupelo.tracking.scenes import Scene, render
 RUNS = Path(__file__).parent / "runs" / "tracking"
 KINDS = {"walking": {}, "crossing": {"crossing": True}}
 LFW_SIZE, MARKET_SIZE = (32, 32), (64, 32)
-EPOCHS = {"lfw": 15, "market": 12}
+EPOCHS = {"lfw": 12, "market": 12}
 
 
 def network(dataset: str, seed: int, epochs: int | None = None) -> Path:
