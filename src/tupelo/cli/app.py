@@ -14,6 +14,7 @@ from tupelo.errors import TupeloError
 if TYPE_CHECKING:
     from tupelo.cli.fewshot_screen import FewShotScreen
     from tupelo.cli.lines import Lines
+    from tupelo.cli.reid_screen import ReidScreen
     from tupelo.cli.scores_screen import ScoresScreen
     from tupelo.cli.screen import Screen
     from tupelo.cli.table_screen import TableScreen
@@ -121,6 +122,16 @@ def told_of_scores(debug: bool, *, aside: bool = False) -> "Iterator[ScoresScree
         from tupelo.cli.scores_screen import ScoresScreen
     screen = ScoresScreen(Console(stderr=True, highlight=False) if aside else None)
     with _telling(screen, debug, ""):
+        yield screen
+
+
+@contextmanager
+def told_of_people(debug: bool, *, again: str = "", aside: bool = False) -> "Iterator[ReidScreen]":
+    """As `told`, for re-identification."""
+    with Console(stderr=True).status("Loading"):
+        from tupelo.cli.reid_screen import ReidScreen  # loads torch
+    screen = ReidScreen(Console(stderr=True, highlight=False) if aside else None)
+    with _telling(screen, debug, again):
         yield screen
 
 

@@ -14,6 +14,8 @@ from tupelo.inference import Embeddings, Evaluation, evaluate
 from tupelo.models import Model
 from tupelo.recipes.reading import read_recipe, recipe_from
 from tupelo.recipes.recipe import RetrievalRecipe
+from tupelo.recipes.reid_recipe import as_retrieval as reid_as_retrieval
+from tupelo.recipes.reid_recipe import is_reid
 from tupelo.recipes.tvae_recipe import as_retrieval, is_tvae
 from tupelo.trained import Trained, load
 
@@ -45,7 +47,11 @@ def open_run(folder: Path) -> Opened:
     if not path.exists():
         return Opened(trained, None)
     values = read_recipe(path)
-    return Opened(trained, recipe_from(as_retrieval(values) if is_tvae(values) else values))
+    if is_tvae(values):
+        values = as_retrieval(values)
+    elif is_reid(values):
+        values = reid_as_retrieval(values)
+    return Opened(trained, recipe_from(values))
 
 
 def read_like(

@@ -32,6 +32,7 @@ class Section:
     header: Sequence[str] = ()
     rows: Sequence[Sequence[Any]] = ()
     lines: Sequence[str] = field(default_factory=tuple)
+    pictures: Sequence[tuple[str, Sequence[tuple[str, str]]]] = ()  # head, (data URI, caption)
 
 
 def of_fit(fitted: Fitted, out: Path) -> Path:
