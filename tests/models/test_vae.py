@@ -135,6 +135,18 @@ def test_wild_log_variances_are_clamped_and_stay_finite():
     assert torch.isfinite(output.reconstruction).all()
 
 
+def test_both_heads_are_in_single_precision_under_autocast():
+    model, images = mlp_vae(dim=3, hidden=8, size=16), torch.rand(2, 1, 16, 16)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        output = model(images)
+        features = model.encoder(images)
+    assert features.dtype == torch.bfloat16
+    with torch.no_grad():
+        assert torch.equal(output.raw, model.mean(features.float()))
+        assert torch.equal(output.log_variance, model.log_variance(features.float()))
+    assert output.reconstruction.dtype == torch.float32
+
+
 def test_noise_in_training_is_torchs_own_and_in_evaluation_its_own():
     model, images = mlp_vae(size=16), torch.rand(2, 1, 16, 16)
     torch.manual_seed(0)

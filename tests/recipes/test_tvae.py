@@ -81,20 +81,34 @@ def test_squared_differences_train_the_convolutional_model(folder, tmp_path):
     assert result.after["reconstruction"] < result.before["reconstruction"]
 
 
-@pytest.mark.parametrize("method", ["tvae", "vae"])
-def test_weights_that_order_all_triplets_early_are_not_kept_for_that(folder, tmp_path, method):
+def test_weights_that_order_all_triplets_early_are_not_kept_for_that(folder, tmp_path):
     """Brightness is easily told: accuracy is 1 from the first epoch on, and nothing is drawn."""
-    options = {"epochs": 20, "hidden": 32, "validation": 0.3, "lr": 1e-2, "method": method}
+    options = {"epochs": 8, "hidden": 32, "validation": 0.3, "lr": 1e-2}
     job.run(recipe(folder, **options), tmp_path / "run")
     with (tmp_path / "run" / "metrics.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["val/choice"]]
     highest = max(float(row["val/accuracy"]) for row in rows)
-    best = [row for row in rows if float(row["val/accuracy"]) == highest or method == "vae"]
+    best = [row for row in rows if float(row["val/accuracy"]) == highest]
     lowest = min(best, key=lambda row: float(row["val/negative_elbo"]))
     kept = json.loads((tmp_path / "run" / "results.json").read_text())["training"]["validation"]
-    assert len(best) > 5
+    assert len(best) > 2
     assert kept["negative_elbo"] == pytest.approx(float(lowest["val/negative_elbo"]))
-    assert int(lowest["step"]) > 50
+    assert int(lowest["step"]) > int(best[0]["step"])
+
+
+@pytest.mark.parametrize("method", ["tvae", "vae"])
+def test_a_model_without_triplets_is_not_chosen_by_them(folder, tmp_path, monkeypatch, method):
+    class Caught(Exception):
+        pass
+
+    def caught(*_, judge, **__):
+        assert judge.best == "choice"
+        assert judge.measure.by_elbo == (method == "vae")
+        raise Caught
+
+    monkeypatch.setattr(job, "fit", caught)
+    with pytest.raises(Caught):
+        job.run(recipe(folder, method=method), tmp_path / "run")
 
 
 def test_sections_that_fail_do_not_end_the_run(folder, tmp_path, monkeypatch, caplog):
