@@ -57,7 +57,13 @@ def test_unlabelled_pictures_follow_each_triplet_and_all_take_part():
     counts = np.bincount(rows[:, 3:].ravel(), minlength=30)
     assert (counts[:25] == 0).all()
     assert counts[25:].tolist() == [5, 5, 5, 5, 4] or sorted(counts[25:]) == [4, 5, 5, 5, 5]
+    orders = [np.concatenate(batches.epoch(n)).reshape(-1, 5)[:, 3:].tolist() for n in range(3)]
+    assert orders[0] != orders[1] != orders[2]
     assert batches.per_triplet == 2
+    assert batches.per_batch == 5
+    assert (
+        TripletBatches(drawn).per_batch == FreshTriplets(LABELS, 12).per_batch == 120
+    )  # published
     assert TripletBatches(drawn).per_triplet == 0
 
 

@@ -69,6 +69,12 @@ def test_distances_to_both_sides_tie_exactly():
     assert triplet_accuracy(rows, one).ties == 1
 
 
+def test_distances_that_single_precision_cannot_tell_apart_are_no_tie():
+    rows = torch.tensor([[-1.0], [1.0], [1.0 + 2**-23]])
+    found = triplet_accuracy(rows, TripletList(*np.array([[0], [1], [2]])))
+    assert (found.accuracy, found.ties) == (1, 0)
+
+
 def test_random_rows_are_at_chance_within_the_standard_error():
     rows = torch.randn(2000, 8, generator=torch.Generator().manual_seed(1))
     found = triplet_accuracy(rows, random_triplets(np.arange(2000) % 10, 10_000))

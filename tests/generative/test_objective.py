@@ -234,6 +234,9 @@ class TestReconstruction:
         terms.sum().backward()
         assert picture.grad is not None
         assert not any(module.training for module in network.modules())
+        network.train()  # by its owner, afterwards
+        objective.reconstruction(picture, torch.rand(6, 1, 4, 4))
+        assert not any(module.training for module in network.modules())
         assert not any(p.requires_grad or p.grad is not None for p in network.parameters())
         assert torch.equal(network[1].running_mean, before)
         assert not list(objective.parameters())

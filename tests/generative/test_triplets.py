@@ -36,6 +36,8 @@ def test_positives_and_negatives_are_uniform():
 def test_a_rest_goes_to_some_classes():
     counts = np.bincount(LABELS[random_triplets(LABELS, 10).anchor])
     assert sorted(counts) == [2, 2, 3, 3]
+    one = [LABELS[random_triplets(LABELS, 1, seed=seed).anchor[0]] for seed in range(40)]
+    assert set(one) == {0, 1, 2, 3}  # not always the first
 
 
 def test_the_same_seed_draws_the_same_list():
