@@ -52,11 +52,12 @@ def network(dataset: str, seed: int, epochs: int | None = None) -> Path:
 def cell(dataset: str, kind: str, seed: int, scenes: int, epochs: int | None = None) -> dict:
     """The ablation on several scenes, with the thresholds that the network was calibrated to."""
     opened = open_embedder(network(dataset, seed, epochs))
-    settings = TrackerSettings.calibrated(opened.far_distance)
+    settings = TrackerSettings.calibrated(opened.far_distance, opened.same_distance)
     found = ablation(
         [scene(dataset, kind, number) for number in range(scenes)], settings, opened.embed
     )
-    return {"far distance": opened.far_distance, **plain(found.as_json())}
+    distances = {"far distance": opened.far_distance, "same distance": opened.same_distance}
+    return {**distances, **plain(found.as_json())}
 
 
 def plain(numbers: dict) -> dict:

@@ -29,7 +29,9 @@ def frames_cell() -> dict:
     """The frames that are there, with a network of people where there is one, else of faces."""
     dataset = "market" if "TUPELO_MARKET" in os.environ else "lfw"
     opened = open_embedder(network(dataset, 0))
-    settings = TrackerSettings.calibrated(opened.far_distance, confirm_after=1)
+    settings = TrackerSettings.calibrated(
+        opened.far_distance, opened.same_distance, confirm_after=1
+    )
     footages = [of_sequence(first_frames(root(), name)) for name in MOT17]
     found = ablation(footages, settings, opened.embed)
     name = {"market": "trained on Market-1501", "lfw": "trained on faces"}[dataset]

@@ -75,6 +75,7 @@ def test_a_run_is_opened_as_it_was_saved(picture, model, tmp_path):
     models.save(model, tmp_path / "run", about={"pictures": frame._asdict()})
     opened = open_embedder(tmp_path / "run")
     assert opened.far_distance is None
+    assert opened.same_distance is None
     expected = CropEmbedder(tupelo.load(tmp_path / "run").model, frame)(picture, BOXES)
     assert np.array_equal(opened.embed(picture, BOXES), expected, equal_nan=True)
     with pytest.raises(CheckpointError, match="holds no run"):

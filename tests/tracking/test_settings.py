@@ -49,5 +49,8 @@ def test_uses_and_what_they_need():
 
 
 def test_thresholds_of_a_network():
+    assert TrackerSettings.calibrated(0.5, 0.3).appearance == 0.5
+    settings = TrackerSettings.calibrated(0.5, 0.7)
+    assert (settings.appearance, settings.reidentify, settings.proposal) == (0.7, 0.4, 0.4)
     settings = TrackerSettings.calibrated(0.5, proposal=0.1)
     assert (settings.appearance, settings.reidentify, settings.proposal) == (0.5, 0.4, 0.1)

@@ -336,7 +336,8 @@ def _thresholds(
     if not 0 < far <= 2:
         raise InputError(f"--distance must be in (0, 2], got {far:g}")
     own = _stated(stated)
-    made = TrackerSettings.calibrated(far)
+    same = 0.0 if opened is None or distance is not None else opened.same_distance or 0.0
+    made = TrackerSettings.calibrated(far, same)
     names = [n for n in ("appearance", "reidentify", "proposal") if n not in own]
     return replace(settings, **{name: getattr(made, name) for name in names}), why
 

@@ -29,9 +29,9 @@ class Contrastive(PairLoss):
     Chopra, LeCun, "Dimensionality Reduction by Learning an Invariant Mapping", CVPR 2006, who
     square both (`squared=True`) and have no positive margin.
 
-    `Contrastive(squared=True, average="pairs")` is their equation 4, and the usual loss of a Siamese
-    network: mean over pairs of [y D^2 + (1 - y) max(margin - D, 0)^2] / 2. It wants as many pairs
-    of different classes as of the same, see `objectives.OnBalancedPairs`.
+    `Contrastive(squared=True, average="pairs")` is their equation 4, and the usual loss of a
+    Siamese network: mean over pairs of [y D^2 + (1 - y) max(margin - D, 0)^2] / 2. It wants as many
+    pairs of different classes as of the same, see `objectives.OnBalancedPairs`.
 
     Args:
         positive_margin: distance units, >= 0.

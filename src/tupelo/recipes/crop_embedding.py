@@ -91,10 +91,12 @@ class OpenedEmbedder:
         embed: for a `Tracker`.
         far_distance: cosine distance at which 1 % of pairs of different identities are taken for
             the same; None where the run was not calibrated.
+        same_distance: within which 95 % of pairs of one identity lie; None likewise.
     """
 
     embed: CropEmbedder
     far_distance: float | None
+    same_distance: float | None
 
 
 def open_embedder(run: str | Path, *, device: torch.device | str = "cpu") -> OpenedEmbedder:
@@ -105,13 +107,14 @@ def open_embedder(run: str | Path, *, device: torch.device | str = "cpu") -> Ope
         InputError: see `tupelo.load`.
     """
     trained = load(run, device=device)
-    return OpenedEmbedder(CropEmbedder(trained.model, trained.frame), _far_distance(trained))
+    return OpenedEmbedder(CropEmbedder(trained.model, trained.frame), *_distances(trained))
 
 
-def _far_distance(trained: Trained) -> float | None:
+def _distances(trained: Trained) -> tuple[float | None, float | None]:
     from tupelo.recipes.reid_calibration import calibration_of
 
     try:
-        return calibration_of(trained).far_distance
+        found = calibration_of(trained)
     except CheckpointError:
-        return None
+        return None, None
+    return found.far_distance, found.same_distance

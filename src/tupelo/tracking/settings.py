@@ -95,19 +95,27 @@ class TrackerSettings:
         _one_of("occlusion_cost", self.occlusion_cost, ("appearance", "motion"))
 
     @classmethod
-    def calibrated(cls, far_distance: float, **changes: Any) -> "TrackerSettings":
-        """Thresholds of a network: `appearance` is the given distance, the others 0.8 of it.
+    def calibrated(
+        cls, far_distance: float, same_distance: float = 0.0, **changes: Any
+    ) -> "TrackerSettings":
+        """Thresholds of a network.
+
+        `reidentify` and `proposal` are 0.8 of the first distance, since a mistake costs most there.
+        `appearance` is the greater of the two: where motion allows one or two neighbours only, true
+        matches that are refused cost more than strangers who would pass.
 
         Args:
             far_distance: cosine distance at which 1 % of different identities are taken for the
                 same, of `load_reid(run)`.
+            same_distance: within which 95 % of pairs of one identity lie, of the same.
             changes: of other attributes, or of these.
 
         >>> TrackerSettings.calibrated(0.25).reidentify
         0.2
         """
         stricter = 0.8 * far_distance
-        distances = {"appearance": far_distance, "reidentify": stricter, "proposal": stricter}
+        near = max(far_distance, same_distance)
+        distances = {"appearance": near, "reidentify": stricter, "proposal": stricter}
         return cls(**{**distances, **changes})
 
     def with_uses(self, *uses: int) -> "TrackerSettings":
