@@ -27,9 +27,9 @@ TITLE = "Re-identification"
 SEEDS = (0, 1, 2)
 WORKERS = 2
 PLANS = {
-    "market": Plan("market", epochs=10),
-    "market-reference": Plan("market", network="reid", epochs=4),
-    "lfw": Plan("lfw", size=(64, 64), epochs=20),
+    "market": Plan("market", epochs=8),
+    "market-reference": Plan("market", network="reid", epochs=2),
+    "lfw": Plan("lfw", size=(32, 32), epochs=20),
 }
 ONE_SEED = {"market-reference"}
 LOSSES = {
