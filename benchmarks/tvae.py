@@ -205,7 +205,9 @@ def write_choice(page: Page) -> None:
         "How ours was chosen",
         "Trained on 50,000 pictures, judged by 10,000 training digits set apart, one seed; "
         f"candidates draw triplets anew and lower the rate along a cosine. {rule} Neither the "
-        "test part nor clothes play a role.",
+        "test part nor clothes play a role in the choice. The candidates with ELBO 0.03 and 0.05 "
+        "were added after the other six had chosen margin 0.5, ELBO 0.02, which has 95.5 % on test "
+        "triplets (two seeds).",
         ["", "accuracy", "-ELBO", "reconstruction", "KL"],
         table,
     )
