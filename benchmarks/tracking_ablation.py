@@ -57,11 +57,12 @@ def write_scenes(page: Page, dataset: str, kind: str) -> None:
         rows.append(row)
     boxes = runs[0]["uses"]["none"]["GT"]
     far = seeds_summary([run["far distance"] for run in runs])
+    near = seeds_summary([max(run["far distance"], run["same distance"]) for run in runs])
     page.table(
         f"Rendered {SOURCES[dataset]}, {kind}",
         f"{SCENES} scenes of 120 frames with 10 objects, {boxes:,} boxes, hidden ones included; "
-        f"{len(runs)} seed{'s' * (len(runs) > 1)} of the network. Distance of a match {far}, after "
-        "an occlusion and for proposals 0.8 of it.",
+        f"{len(runs)} seed{'s' * (len(runs) > 1)} of the network. Greatest distance between "
+        f"neighbours {near}; after an occlusion and for proposals 0.8 of {far}.",
         ["uses", *COLUMNS],
         rows,
     )
