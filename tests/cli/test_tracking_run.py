@@ -53,7 +53,7 @@ def sequence(crops, tmp_path_factory) -> Path:
     assert result.exit_code == 0, result.output
     text = said(result)
     assert "12 frames of 160 x 120: 3 objects," in text
-    assert "next tupelo track" in text
+    assert "next tupelo track run" in text
     return folder
 
 

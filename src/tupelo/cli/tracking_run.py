@@ -255,7 +255,7 @@ def scene(
             f"{len(rendered.detections):,} detections, {100 * hidden:.0f} % of boxes hidden"
         )
         screen.written([("sequence", out)])
-        screen.line(f"next  tupelo track {out} --embedder RUN")
+        screen.line(f"next  tupelo track run {out} --embedder RUN")
 
 
 def _footage(sequence: Path, detections: Path | None) -> "Footage":
