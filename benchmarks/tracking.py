@@ -27,7 +27,7 @@ from scipy.optimize import linear_sum_assignment
 from threadpoolctl import threadpool_limits
 
 from results import Page, seeds_summary
-from tracking_streams import HEIGHT, WIDTH, Stream, stream
+from tracking_streams import HEIGHT, WIDTH, Stream, far_distance, stream
 from tupelo.evaluation.tracking_scores import score_tracks
 from tupelo.evaluation.tracks import Tracks
 from tupelo.tracking import Tracker, TrackerSettings
@@ -35,9 +35,9 @@ from tupelo.tracking.boxes import from_corners, to_corners
 
 TITLE = "Speed of tracking"
 SEEDS = (0, 1, 2)
-OBJECTS = {10: 300, 50: 300, 200: 150}  # frames
+OBJECTS = {10: 200, 50: 200, 200: 120}  # frames
 SCORES = ("HOTA", "DetA", "AssA", "IDF1", "MOTA", "FP", "FN", "IDs", "Frag")
-COSINE, MIN_SCORE, GALLERY, AGE = 0.25, 0.3, 100, 30
+COSINE, MIN_SCORE, GALLERY, AGE = far_distance(), 0.3, 100, 30
 BLANK = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
 
 
@@ -58,8 +58,12 @@ class Timed:
 
 def tupelo(*uses: int) -> Timed:
     """Ours with some uses of the appearance; use 3 looks at pictures, so it is not among them."""
-    settings = TrackerSettings(
-        appearance=COSINE, reidentify=0.8 * COSINE, min_confidence=MIN_SCORE, gallery=GALLERY
+    settings = TrackerSettings.calibrated(
+        COSINE,
+        min_confidence=MIN_SCORE,
+        strong_confidence=MIN_SCORE,  # the peers begin tracks at every detection they are given
+        gallery=GALLERY,
+        max_age=AGE,
     )
     tracker = Tracker(settings.with_uses(*uses))
     return Timed(
