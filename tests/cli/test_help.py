@@ -27,7 +27,7 @@ OTHERWISE: dict[str, tuple[int, str, str]] = {
 }
 NOT_RUN = {"tupelo datasets prepare mnist --root data --download": "it downloads"}
 # Examples of these commands need what others leave, or make what others need.
-FIRST = ["train", "embed", "index", "search", "faces train"]
+FIRST = ["train", "embed", "index", "search", "faces train", "reid train"]
 LAST = ["datasets prepare", "datasets check"]
 
 
@@ -98,7 +98,8 @@ def scratch(tmp_path, monkeypatch) -> Path:
     rows = [f"{path},{path.split('/')[1]}" for path in files]
     Path("photos.csv").write_text("\n".join(["file,label", *rows]) + "\n")
     Image.open(files[0]).convert("RGB").save("query.jpg")
-    draw(tmp_path / "people", 16, 4, seed=7)
+    for seed, name in enumerate(("people", "crops", "gallery"), 7):
+        draw(tmp_path / name, 16, 4, seed=seed)
     for name in ("one", "other", "probe"):
         Image.open("people/class00/0.png").save(f"{name}.jpg")
     tables()

@@ -46,7 +46,7 @@ def main() -> None:
     epilog="[bold]Examples[/bold]\n\n"
     "tupelo reid train crops/ --epochs 2 --out runs/reid\n\n"
     "tupelo reid train crops/ --loss triplet --epochs 2 --out runs/triplet\n\n"
-    "tupelo reid train other/ --recipe runs/reid/recipe.yaml --seed 1 --out runs/again\n\n"
+    "tupelo reid train crops/ --recipe runs/reid/recipe.yaml --seed 1 --out runs/again\n\n"
     "Repeat a command to resume it. What is not given is chosen from the crops \\[so], said on the "
     "screen and written into RUN/recipe.yaml. tupelo track --embedder RUN follows people by it; "
     "tupelo index, search, embed and export use the run as any other."
