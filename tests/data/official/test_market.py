@@ -30,6 +30,18 @@ def test_distractors_match_nobody_where_all_are_pooled(made):
     assert [n for name, n in counts.items() if name.startswith("0000")] == [1, 1, 1]
 
 
+def test_the_person_whose_files_end_twice_is_read(made):
+    # as in the published archive, where that is all of person 1488
+    tree = made("market1501")
+    for folder in ("query", "bounding_box_test"):
+        for path in list((tree.folder / folder).glob("0003_*")):
+            path.rename(path.with_name(path.name + ".jpg"))
+    data = known("market1501", root=tree.root, validation=0)
+    assert data.test.class_names == ("0001", "0003")
+    assert np.bincount(data.gallery.labels).tolist() == [1, 2, 2]
+    assert cameras(data.test.paths).tolist() == [1, 1]
+
+
 def test_cameras_are_in_the_paths(made):
     data = known("market1501", root=made("market1501").root, validation=0)
     assert cameras(data.test.paths).tolist() == [1, 1]

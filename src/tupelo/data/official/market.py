@@ -13,7 +13,8 @@ from tupelo.errors import DataError, InputError
 
 FOLDERS = {"bounding_box_train": "train", "query": "query", "bounding_box_test": "gallery"}
 JUNK, DISTRACTOR = "-1", "0000"
-_NAME = re.compile(r"(-1|\d{4})_c(\d)s(\d)_(\d{6})_(\d{2})\.jpg", re.IGNORECASE)
+# all pictures of person 1488 are named .jpg.jpg in the published archive
+_NAME = re.compile(r"(-1|\d{4})_c(\d)s(\d)_(\d{6})_(\d{2})\.jpg(\.jpg)?", re.IGNORECASE)
 
 
 def cameras(paths: Sequence[str]) -> Int64[np.ndarray, " n"]:
