@@ -405,7 +405,8 @@ def balanced(
     if hardest:
         value = comparison.distance.detach()
     else:
-        value = _uniform(*allowed.shape, generator, allowed.device)
+        rows, columns = allowed.shape
+        value = _uniform(rows, columns, generator, allowed.device)
     order = value.masked_fill(~allowed, math.inf).flatten().argsort(stable=True)
     kept = torch.zeros_like(allowed).flatten()
     kept[order[:count]] = True
