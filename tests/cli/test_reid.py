@@ -118,3 +118,9 @@ def test_evaluate_refuses_targets_before_the_work(copy, market, tmp_path):
     page = tmp_path / "page.html"
     same = tupelo("reid", "evaluate", copy, market, "--out", page, "--html", page)
     assert "must be two files" in said(same)
+
+
+def test_report_says_where_the_page_of_the_run_is(copy):
+    result = tupelo("report", copy)
+    assert result.exit_code == 2
+    assert "drew the page of this run" in said(result)

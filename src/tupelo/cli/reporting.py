@@ -110,6 +110,11 @@ def _draw(
     if known.results.get("kind") == "fewshot":
         _draw_few_shot(run, out, source, part, columns, screen)
         return
+    if known.results.get("kind") == "reid":
+        raise InputError(
+            f"tupelo reid train drew the page of this run, {run / 'reid.html'}; tupelo reid "
+            f"evaluate {run} CROPS draws it anew, of any crops"
+        )
     opened = using.open_run(run)
     chosen = part or str(known.results.get("part") or "")
     given = source or (None if opened.recipe is None else opened.recipe.source)
