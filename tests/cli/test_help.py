@@ -27,7 +27,9 @@ OTHERWISE: dict[str, tuple[int, str, str]] = {
 }
 NOT_RUN = {"tupelo datasets prepare mnist --root data --download": "it downloads"}
 # Examples of these commands need what others leave, or make what others need.
-FIRST = ["train", "embed", "index", "search", "faces train", "reid train"]
+FIRST = ["train", "embed", "index", "search", "faces train", "reid train", "track scene"]
+# They take long beside the others, and have tests that run them.
+OF_THEIR_OWN = {"demo", "track scene", "track run", "track ablation"}
 LAST = ["datasets prepare", "datasets check"]
 
 
@@ -143,7 +145,7 @@ def run(lines: list[str]) -> list[str]:
 
 
 def test_the_first_example_of_each_command_runs(scratch):
-    lines = {name: examples(name)[0] for name in NAMES if name != "demo"}
+    lines = {name: examples(name)[0] for name in NAMES if name not in OF_THEIR_OWN}
     for name in ("train", "faces train"):
         lines[name] += " --steps 2 --classes 2 --per-class 2"
     wrong = run([*lines.values()])

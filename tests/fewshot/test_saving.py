@@ -35,6 +35,7 @@ def answers(model):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_a_learner_comes_back_whole(name, tmp_path):
+    torch.manual_seed(0)  # of some starts, four filters are dead
     model = FewShot(conv4(width=4), HEADS[name](), mean=(1.0,), std=(-1.0,))
     model(torch.rand(8, 1, 28, 28))  # statistics of its own
     twin = load(save(model, tmp_path / "new", about={"data": "characters"}))

@@ -56,10 +56,10 @@ Setting = Annotated[
 @track.command(
     "run",
     epilog="[bold]Examples[/bold]\n\n"
-    "tupelo track MOT17-02/ --embedder runs/reid\n\n"
+    "tupelo track scenes/one --embedder runs/reid\n\n"
     "tupelo track MOT17-02/ --uses none\n\n"
     "tupelo track street.mp4 --detections street.txt --embedder runs/reid --video\n\n"
-    "tupelo track scenes/faces --embedder runs/faces --uses 1,2 --contact-sheet\n\n"
+    "tupelo track MOT17-02/ --embedder runs/reid --uses 1,2 --contact-sheet\n\n"
     "SEQUENCE is a folder in MOTChallenge's layout (img1/, det/det.txt, seqinfo.ini, and gt/gt.txt "
     "for scores), or a video file with --detections. OUT/NAME.txt is MOTChallenge's result format.",
 )
@@ -138,7 +138,7 @@ def run(
 
 @track.command(
     epilog="[bold]Examples[/bold]\n\n"
-    "tupelo track ablation scenes/* --embedder runs/faces\n\n"
+    "tupelo track ablation scenes/one --embedder runs/reid\n\n"
     "tupelo track ablation MOT17/train/*-FRCNN --embedder runs/reid --out mot17\n\n"
     "Sequences need their truth (gt/gt.txt). Scores are pooled: counts are added first.",
 )
@@ -183,7 +183,7 @@ def ablation(
 @track.command(
     epilog="[bold]Examples[/bold]\n\n"
     "tupelo track scene crops/ --out scenes/one\n\n"
-    "tupelo track scene crops/ --crossing --walkers 20 --seed 3 --out scenes/crossing\n\n"
+    "tupelo track scene crops/ --crossing --walkers 12 --seed 3 --out scenes/crossing\n\n"
     "tupelo track scene known:lfw --unseen-by runs/faces --out scenes/faces\n\n"
     "Objects that look like the crops walk over a background, hide each other, and are reported by "
     "a detector that fails in bursts; the folder is a sequence with truth.",
