@@ -1,10 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from tupelo.errors import DataError, InputError
 from tupelo.recipes.footage import Footage, ahead, of_folder, of_scene, of_video
-from tupelo.tracking.mot_files import MotRows
 from tupelo.tracking.scene_files import write_scene
 from tupelo.tracking.scenes import Scene, render
 from tupelo.tracking.video import VideoWriter
@@ -23,7 +24,7 @@ def folder(rendered, tmp_path):
 
 def test_a_folder_and_the_scene_it_was_made_of_are_the_same_footage(rendered, folder):
     read, made = of_folder(folder), of_scene(rendered)
-    assert (read.name, read.length, read.frame_rate, read.classed) == ("SCENE-01", 6, 30.0, True)
+    assert (read.name, read.length, read.frame_rate) == ("SCENE-01", 6, 30.0)
     of_read, of_made = read.frames_of_detections(), made.frames_of_detections()
     for number in range(8):
         (boxes, scores), (others, expected) = of_read(number), of_made(number)
@@ -39,13 +40,22 @@ def test_the_truth_itself_scores_full_marks_and_frames_limit_it(rendered):
     footage = of_scene(rendered)
     scores = footage.scores(footage.truth).as_json()
     assert (scores["MOTA"], scores["IDF1"], scores["HOTA"]) == (1, 1, 1)
-    rows = footage.truth.frames <= 2
-    first = MotRows(*(getattr(footage.truth, name)[rows] for name in vars(footage.truth)))
+    first = footage.truth.take(footage.truth.frames <= 2)
     assert footage.scores(first).as_json()["FN"] == 3 * 4
     assert footage.scores(first, frames=2).as_json()["FN"] == 0
     blind = Footage("x", 6, 30.0, footage.detections)
     with pytest.raises(InputError, match=r"x has no truth \(gt/gt.txt\)"):
         blind.scores(first)
+
+
+def test_what_excuses_a_result_follows_the_name_of_the_benchmark(rendered):
+    footage = of_scene(rendered)
+    classes = np.where(footage.truth.ids == 1, 6, 1)  # 6 is an excuse in MOT20 alone
+    truth = replace(footage.truth, classes=classes)
+    for name, false in (("MOT20-01", 0), ("MOT17-02", 6)):
+        judged = replace(footage, name=name, truth=truth)
+        result = replace(truth, classes=np.full(len(truth), -1))
+        assert judged.scores(result).as_json()["FP"] == false
 
 
 def test_a_folder_without_pictures_is_footage_without_pictures(folder):

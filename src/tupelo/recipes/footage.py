@@ -10,7 +10,8 @@ from jaxtyping import Float64
 from PIL import Image
 
 from tupelo.errors import DataError, InputError
-from tupelo.evaluation import TrackingScores, Tracks, preprocess_mot, score_tracks
+from tupelo.evaluation import TrackingScores
+from tupelo.recipes.tracks_evaluating import score_rows, usual_benchmark
 from tupelo.tracking.mot_files import MotRows, Sequence, read_detections, read_sequence
 from tupelo.tracking.scenes import RenderedScene
 from tupelo.tracking.video import read_video, video_info
@@ -29,7 +30,6 @@ class Footage:
         detections: rows of a detector.
         pictures: begins them anew, from the first frame on; None where there are none.
         truth: labelled rows; None where there are none.
-        classed: whether the truth names classes, as that of MOT16 and later does.
     """
 
     name: str
@@ -38,7 +38,6 @@ class Footage:
     detections: MotRows
     pictures: Callable[[], Pictures] | None = None
     truth: MotRows | None = None
-    classed: bool = True
 
     def frames_of_detections(
         self,
@@ -55,7 +54,7 @@ class Footage:
         return of
 
     def scores(self, result: MotRows, frames: int | None = None) -> TrackingScores:
-        """How well a result finds the truth, by the rules of MOTChallenge.
+        """How well a result finds the truth, by the rules of the benchmark it looks like.
 
         Args:
             result: of a tracker.
@@ -67,16 +66,9 @@ class Footage:
         if self.truth is None:
             raise InputError(f"{self.name} has no truth (gt/gt.txt) to compare with")
         last = self.length if frames is None else min(frames, self.length)
-        rows = self.truth.frames <= last
-        truth = Tracks(self.truth.frames[rows], self.truth.ids[rows], self.truth.boxes[rows])
-        scored, kept = preprocess_mot(
-            truth,
-            (self.truth.confidence[rows] != 0).astype(np.int64),
-            self.truth.classes[rows] if self.classed else None,
-            Tracks(result.frames, result.ids, result.boxes),
-            length=last,
-        )
-        return score_tracks(scored, kept)
+        truth = self.truth.take(self.truth.frames <= last)
+        rule = usual_benchmark(self.name, self.truth)
+        return score_rows(truth, result, rule, length=last)
 
 
 def of_folder(folder: str | Path) -> Footage:
@@ -98,7 +90,6 @@ def of_sequence(sequence: Sequence) -> Footage:
         sequence.detections,
         _pictures_of(sequence) if sequence.pictures.is_dir() else None,
         sequence.truth,
-        sequence.truth is not None and bool((sequence.truth.classes > 0).any()),
     )
 
 

@@ -84,12 +84,5 @@ def mpntrack(root: str | Path, name: str) -> MotRows:
 
 
 def _reduced(rows: MotRows, last: int, share: float) -> MotRows:
-    kept = rows.frames <= last
-    return MotRows(
-        rows.frames[kept],
-        rows.ids[kept],
-        rows.boxes[kept] * share,
-        rows.confidence[kept],
-        rows.classes[kept],
-        rows.visibility[kept],
-    )
+    kept = rows.take(rows.frames <= last)
+    return replace(kept, boxes=kept.boxes * share)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, Shaped
 
 from tupelo.errors import DataError, InputError
 
@@ -61,6 +61,11 @@ class MotRows:
     def __len__(self) -> int:
         """Boxes."""
         return len(self.frames)
+
+    def take(self, rows: Shaped[np.ndarray, " k"]) -> "MotRows":
+        """Some of them: places or a mask."""
+        parts = (self.frames, self.ids, self.boxes, self.confidence, self.classes, self.visibility)
+        return MotRows(*(part[rows] for part in parts))
 
 
 @dataclass(frozen=True)
